@@ -1,0 +1,259 @@
+"""How :mod:`sr_zoo.operators` computes: separable filters as banded matrix products, any other kernel in the plane.
+
+A one-channel convolution is slow on processors; the same arithmetic as small matrix products is several times faster.
+Small pictures use one dense matrix per axis, large ones blocks of a band that share one Toeplitz matrix.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DENSE = 64  # LR samples up to which an axis is one dense matrix; measured on two cores, see benchmarks/speed.py
+BLOCK = 32  # LR samples in one block of a larger picture
+
+
+class SeparableFilter:
+    """A symmetric kernel that is an outer product: rows, then columns. All arguments and results as in Downsampler."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int):
+        self.axes = {-2: _Line(rows, scale, period), -1: _Line(columns, scale, period)}
+        # The spectrum of G is the product of the two axes'.
+        self.condition = self.axes[-2].condition * self.axes[-1].condition
+
+    def down(self, hr: Tensor) -> Tensor:
+        return self._both(hr, "down", 0.0)
+
+    def adjoint(self, lr: Tensor) -> Tensor:
+        return self._both(lr, "adjoint", 0.0)
+
+    def pinv(self, lr: Tensor, tail: float) -> Tensor:
+        return self._both(lr, "pinv", tail)
+
+    def _both(self, x: Tensor, what: str, tail: float) -> Tensor:
+        # Downwards rows shrink first, upwards columns grow last: either way the larger picture is touched once.
+        for dim in (-2, -1):
+            x = self.axes[dim].apply(x, what, tail, dim)
+        return x
+
+
+class _Line:
+    """A, Aᵀ and A⁺ along one axis."""
+
+    def __init__(self, taps: Tensor, scale: int, period: int):
+        self.taps, self.scale = taps, scale
+        spectrum = torch.fft.fft(_wrap(_gram(taps[:, None], (scale, 1))[:, 0], period)).real
+        self.condition = _condition(spectrum)
+        self.inverse_gram = torch.fft.ifft(1 / spectrum).real if self.condition < torch.inf else None
+        self._taps, self._matrices = {}, {}
+
+    def apply(self, x: Tensor, what: str, tail: float, dim: int) -> Tensor:
+        samples = x.shape[dim] // (self.scale if what == "down" else 1)
+        if samples <= DENSE:
+            matrix = self._cached((what, tail, samples), x, lambda: self._dense(what, tail, samples))
+            return matrix @ x if dim == -2 else x @ matrix.mT
+        band = self._cached((what, tail, "band"), x, lambda: self._band(what, tail))
+        return self._blocks(x, band, what, samples, dim)
+
+    def _blocks(self, x: Tensor, band: Tensor, what: str, samples: int, dim: int) -> Tensor:
+        """Each block of outputs is one product of the shared band with the window of inputs it depends on."""
+        down = what == "down"
+        hop, out = (BLOCK * self.scale, BLOCK) if down else (BLOCK, BLOCK * self.scale)
+        window, count = band.shape[1], -(-samples // BLOCK)
+        # Half of what a window holds beyond its own block lies before it.
+        before = (window - hop) // 2
+        index = _mirror(torch.arange(-before, (count - 1) * hop + window - before, device=x.device), x.shape[dim])
+        windows = x.index_select(dim, index).unfold(dim, window, hop)
+        size = samples * (1 if down else self.scale)
+        if dim == -1:
+            return (windows @ band.mT).flatten(-2)[..., :size]
+        return (band @ windows.mT).flatten(-3, -2)[..., :size, :]
+
+    def _dense(self, what: str, tail: float, samples: int) -> Tensor:
+        size = samples * (self.scale if what == "down" else 1)
+        eye = torch.eye(size, dtype=torch.float64)
+        return self._blocks(eye, self._band(what, tail), what, samples, -2)
+
+    def _band(self, what: str, tail: float) -> Tensor:
+        """The Toeplitz matrix of one block."""
+        taps, s = self._kernel(what, tail), self.scale
+        if what == "down":
+            window = s * (BLOCK - 1) + len(taps)
+            position = torch.arange(window) - s * torch.arange(BLOCK)[:, None]
+        else:
+            reach = (len(taps) - s) // (2 * s) + ((len(taps) - s) % (2 * s) > 0)  # LR samples on either side
+            low = (s - len(taps)) // 2
+            output, inputs = torch.arange(BLOCK * s)[:, None], torch.arange(BLOCK + 2 * reach) - reach
+            position = output - s * inputs - low
+        inside = (position >= 0) & (position < len(taps))
+        return torch.where(inside, taps[position.clamp(0, len(taps) - 1)], 0.0)
+
+    def _kernel(self, what: str, tail: float) -> Tensor:
+        if what != "pinv":
+            return self.taps
+        if tail not in self._taps:
+            inverse = _cut(self.inverse_gram, tail)
+            spread = torch.zeros((len(inverse) - 1) * self.scale + 1, dtype=torch.float64)
+            spread[:: self.scale] = inverse
+            self._taps[tail] = F.conv1d(
+                spread[None, None], self.taps.flip(0)[None, None], padding=len(self.taps) - 1
+            )[0, 0]
+        return self._taps[tail]
+
+    def _cached(self, key, like: Tensor, make) -> Tensor:
+        key = (*key, like.dtype, like.device)
+        if key not in self._matrices:
+            # Made outside inference mode: a tensor made inside it could not take part in a later training step.
+            with torch.inference_mode(False), torch.no_grad():
+                self._matrices[key] = make().to(like)
+        return self._matrices[key]
+
+
+class PlaneFilter:
+    """Any 2-D kernel. A⁺ = Aᵀ G⁻¹ with G⁻¹ a convolution where the kernel is symmetric; where it is not, the border breaks
+    the convolution and conjugate gradients mend what is left (few steps: away from the border the start is exact).
+
+    Works in float64 inside: long sums in the plane would lose a digit in float32 that the projection is meant to keep."""
+
+    def __init__(self, taps: Tensor, scale: int, ridge: float, symmetric: bool, period: int):
+        self.taps, self.scale, self.ridge, self.symmetric = taps, scale, ridge, symmetric
+        gram = _gram(taps, (scale, scale))
+        spectrum = torch.fft.fft2(_wrap2(gram, period)).real + ridge
+        self.condition = _condition(spectrum)
+        if self.condition == torch.inf:
+            return
+        inverse = torch.fft.ifft2(1 / spectrum).real
+        if not symmetric:  # as a preconditioner it must be symmetric under the mirror
+            inverse = (inverse + torch.roll(inverse.flip(0), 1, 0)) / 2
+            inverse = (inverse + torch.roll(inverse.flip(1), 1, 1)) / 2
+        self.inverse_gram = inverse
+
+    def down(self, hr: Tensor) -> Tensor:
+        return self._down(hr.double()).to(hr)
+
+    def adjoint(self, lr: Tensor) -> Tensor:
+        return self._adjoint(lr.double()).to(lr)
+
+    def pinv(self, lr: Tensor, tail: float) -> Tensor:
+        kernel, x = _cut2(self.inverse_gram, tail).to(lr.device), lr.double()
+        inverse = _mirrored(x, kernel) if self.symmetric else _Solve.apply(x, self, kernel, tail)
+        return self._adjoint(inverse).to(lr)
+
+    def gram(self, lr: Tensor) -> Tensor:
+        return self._down(self._adjoint(lr)) + self.ridge * lr
+
+    def _down(self, hr: Tensor) -> Tensor:
+        height, width = hr.shape[-2:]
+        planes = hr.reshape(-1, 1, height, width)
+        for dim, index in self._border(height, width, hr.device):
+            planes = planes.index_select(dim, index)
+        lr = F.conv2d(planes, self.taps.to(hr)[None, None], stride=self.scale)
+        return lr.reshape(*hr.shape[:-2], height // self.scale, width // self.scale)
+
+    def _adjoint(self, lr: Tensor) -> Tensor:
+        height, width = (n * self.scale for n in lr.shape[-2:])
+        planes = F.conv_transpose2d(
+            lr.reshape(-1, 1, *lr.shape[-2:]), self.taps.to(lr)[None, None], stride=self.scale
+        )
+        for dim, index in self._border(height, width, lr.device):
+            shape = list(planes.shape)
+            shape[dim] = height if dim == -2 else width
+            planes = planes.new_zeros(shape).index_add(dim, index, planes)
+        return planes.reshape(*lr.shape[:-2], height, width)
+
+    def _border(self, height: int, width: int, device):
+        for dim, size, taps in ((-2, height, self.taps.shape[0]), (-1, width, self.taps.shape[1])):
+            # Negative where the kernel is smaller than a block: then part of each block is not seen at all.
+            before = (taps - self.scale) // 2
+            index = torch.arange(-before, size - self.scale - before + taps, device=device)
+            yield dim, _mirror(index, size)
+
+
+class _Solve(torch.autograd.Function):
+    """G⁻¹ by conjugate gradients. G is symmetric, so the gradient is the same solve."""
+
+    @staticmethod
+    def forward(ctx, lr, filter, preconditioner, accuracy):
+        ctx.rest = filter, preconditioner, accuracy
+        x = torch.zeros_like(lr)
+        residual = lr
+        z = _mirrored(residual, preconditioner)
+        direction, rho = z, _dot(residual, z)
+        goal = accuracy * _dot(lr, lr).sqrt()
+        for _ in range(200):
+            if (_dot(residual, residual).sqrt() <= goal).all():
+                break
+            image = filter.gram(direction)
+            step = rho / _dot(direction, image).clamp_min(torch.finfo(lr.dtype).tiny)
+            x, residual = x + step * direction, residual - step * image
+            z = _mirrored(residual, preconditioner)
+            rho, previous = _dot(residual, z), rho
+            direction = z + rho / previous.clamp_min(torch.finfo(lr.dtype).tiny) * direction
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Solve.apply(gradient, *ctx.rest), None, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((-2, -1), keepdim=True)
+
+
+def _mirrored(x: Tensor, kernel: Tensor) -> Tensor:
+    """Correlation of the mirrored pictures with a kernel of odd size, at full size."""
+    planes = x.reshape(-1, 1, *x.shape[-2:])
+    for dim in (-2, -1):
+        reach, size = kernel.shape[dim] // 2, x.shape[dim]
+        planes = planes.index_select(dim, _mirror(torch.arange(-reach, size + reach, device=x.device), size))
+    return F.conv2d(planes, kernel[None, None]).reshape(x.shape)
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    """Half-sample symmetric border, periodic: right for any distance, also beyond one picture's width."""
+    index = index.remainder(2 * size)
+    return torch.where(index < size, index, 2 * size - 1 - index)
+
+
+def _gram(taps: Tensor, stride: tuple[int, int]) -> Tensor:
+    """g[j] = Σ k[i] k[i + s·j], as a matrix of odd size with g[0] in the middle."""
+    reach = [(n - 1) // s for n, s in zip(taps.shape, stride)]
+    padding = [r * s for r, s in zip(reach, stride)]
+    return F.conv2d(taps[None, None], taps[None, None], padding=padding, stride=stride)[0, 0]
+
+
+def _wrap(line: Tensor, period: int) -> Tensor:
+    return torch.roll(F.pad(line, (0, period - len(line))), -(len(line) // 2))
+
+
+def _wrap2(plane: Tensor, period: int) -> Tensor:
+    height, width = plane.shape
+    padded = F.pad(plane, (0, period - width, 0, period - height))
+    return torch.roll(padded, (-(height // 2), -(width // 2)), (0, 1))
+
+
+def _condition(spectrum: Tensor) -> float:
+    # Rounding leaves 1e-17 or so where the truth is zero: that counts as zero.
+    low, high = float(spectrum.min()), float(spectrum.max())
+    return high / low if low > 1e-14 * high else torch.inf
+
+
+def _cut(wrapped: Tensor, tail: float) -> Tensor:
+    """The middle of a symmetric, wrapped line, as short as the tail allows, of odd length."""
+    half = wrapped[: len(wrapped) // 2]
+    left_out = 2 * half.abs().flip(0).cumsum(0).flip(0)
+    # Below the rounding noise of the FFT no cut could reach a smaller tail.
+    noise = 2 * len(half) * torch.finfo(half.dtype).eps * float(half.abs().max())
+    reach = max(1, int((left_out > max(tail, noise)).sum()))
+    return torch.cat([half[1:reach].flip(0), half[:reach]])
+
+
+def _cut2(wrapped: Tensor, tail: float) -> Tensor:
+    centred = torch.fft.fftshift(wrapped)
+    middle = len(centred) // 2
+    rings = torch.arange(len(centred)) - middle
+    ring = torch.maximum(rings.abs()[:, None], rings.abs()[None])
+    sums = torch.zeros(middle + 1, dtype=centred.dtype).index_add_(0, ring.flatten(), centred.abs().flatten())
+    left_out = sums.flip(0).cumsum(0).flip(0)
+    noise = centred.numel() * torch.finfo(centred.dtype).eps * float(centred.abs().max())
+    reach = min(max(1, int((left_out > max(tail, noise)).sum())), middle)
+    return centred[middle - reach + 1 : middle + reach, middle - reach + 1 : middle + reach]

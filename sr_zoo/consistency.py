@@ -1,0 +1,54 @@
+"""Consistency: how the generator's raw output ỹ becomes a picture ŷ that agrees with the LR picture x.
+
+The middle box of *method = generator × consistency × objective*: (raw, lr) → sr, and for ``Soft`` a penalty.
+"""
+
+from torch import Tensor, nn
+
+from sr_zoo.operators import Downsampler
+from sr_zoo.registry import Registry
+
+__all__ = ["CONSISTENCIES", "Affine", "Consistency", "Free", "Soft"]
+
+CONSISTENCIES = Registry("consistency")
+
+
+class Consistency(nn.Module):
+    """(raw, lr) → sr; tensors are ``(batch, colours, height, width)`` in [0, 1], HR being ``scale`` times LR in size."""
+
+    def __init__(self, downsampler: Downsampler):
+        super().__init__()
+        self.downsampler = downsampler
+
+    def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
+        """The residual form: A⁺x + ỹ, in float32."""
+        return self.downsampler.pinv(lr) + raw.float()
+
+    def penalty(self, sr: Tensor, lr: Tensor) -> Tensor | float:
+        """What is added to the generator's loss: nothing."""
+        return 0.0
+
+
+@CONSISTENCIES.register("free")
+class Free(Consistency):
+    """ŷ = A⁺x + ỹ: nothing holds the output to the input but the training data."""
+
+
+@CONSISTENCIES.register("soft")
+class Soft(Consistency):
+    """As Free, with the penalty λ‖A ŷ − x‖² (mean over LR samples); λ is ours, the paper does not state it."""
+
+    def __init__(self, downsampler: Downsampler, weight: float = 10.0):
+        super().__init__(downsampler)
+        self.weight = weight
+
+    def penalty(self, sr: Tensor, lr: Tensor) -> Tensor:
+        return self.weight * (self.downsampler.A(sr) - lr).square().mean()
+
+
+@CONSISTENCIES.register("affine")
+class Affine(Consistency):
+    """ŷ = Π(ỹ, x): of whatever the network says, only what A cannot see survives (paper, section 3.1)."""
+
+    def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
+        return self.downsampler.project(raw.float(), lr)

@@ -1,0 +1,202 @@
+"""SRDataModule: HR crops for training, whole HR pictures for validation, out of one memory-mapped cache.
+
+It yields HR pictures only. The LR ones are made by the model's own operator, so that scale and kernel are said once.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sr_zoo.picture import PictureError, find_pictures, read_picture
+
+__all__ = ["PictureCache", "SRDataModule"]
+
+
+class SRDataModule(pl.LightningDataModule):
+    """Pictures from folders, for every method.
+
+    Batches are ``{"hr": uint8 (batch, 3, height, width)}``: crops of ``crop_size`` for training, one whole picture at a
+    time for validation. Crop number i of a seed is always the same crop, so a resumed training sees what it would have.
+
+    Args:
+        train: folder of training pictures, searched recursively.
+        val: folder of held-out pictures; never a benchmark set.
+        batch_size: crops in a batch.
+        crop_size: side of a crop in HR pixels, a multiple of the model's scale.
+        num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
+        cache_dir: where decoded pictures are kept.
+        seed: of the crops.
+
+    Raises:
+        PictureError: a folder is missing or holds no usable picture (when training or validation starts).
+    """
+
+    def __init__(
+        self,
+        train: str | None = None,
+        val: str | None = None,
+        batch_size: int = 16,
+        crop_size: int = 128,
+        num_workers: int = 0,
+        cache_dir: str = "~/.cache/sr_zoo/pictures",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
+        self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            if self.train is None:
+                raise PictureError("data.train: no folder of training pictures given")
+            self.train_pictures = PictureCache(self.train, self.cache_dir, self.crop_size)
+        if self.val is not None:
+            self.val_pictures = PictureCache(self.val, self.cache_dir, 32)
+        elif stage != "fit":
+            raise PictureError("data.val: no folder of held-out pictures given")
+
+    def train_dataloader(self) -> DataLoader:
+        # One epoch is the whole training. Where the trainer sets no end, a thousand steps.
+        steps = self.trainer.max_steps if self.trainer.max_steps > 0 else 1000
+        crops = _Crops(self.train_pictures, self.crop_size, self.seed)
+        sampler = _From(self.trainer.global_step * self.batch_size, steps * self.batch_size)
+        return DataLoader(
+            crops, self.batch_size, sampler=sampler, num_workers=self.num_workers, persistent_workers=self.num_workers > 0
+        )
+
+    def val_dataloader(self):
+        return [] if self.val is None else DataLoader(_Whole(self.val_pictures), batch_size=1)
+
+    test_dataloader = val_dataloader
+
+
+class PictureCache:
+    """The pictures of a folder, decoded once into a memory-mapped file; ``cache[i]`` is uint8 ``(height, width, 3)``.
+
+    The cache is made anew when a file's size or time of change differs, and it is never seen half-written. Broken and too
+    small files are named in a warning and skipped.
+
+    Args:
+        folder: searched recursively.
+        cache_dir: made if missing.
+        smallest: pixels that either side must have.
+
+    Raises:
+        PictureError: no such folder, or no usable picture in it.
+    """
+
+    def __init__(self, folder: str | Path, cache_dir: str | Path, smallest: int = 1):
+        folder, cache_dir = Path(folder).expanduser(), Path(cache_dir).expanduser()
+        files = find_pictures(folder)
+        stamps = [[str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        key = hashlib.sha256(json.dumps([str(folder.resolve()), smallest]).encode()).hexdigest()[:20]
+        index, self.path = cache_dir / f"{key}.json", cache_dir / f"{key}.bin"
+        known = json.loads(index.read_text()) if index.is_file() and self.path.is_file() else {}
+        if known.get("stamps") != stamps or known.get("bytes") != self.path.stat().st_size:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            known = {"stamps": stamps, **_decode(files, self.path, smallest)}
+            _write_beside(index, json.dumps(known).encode())
+        self.shapes, self.skipped = known["shapes"], known["skipped"]
+        for reason in self.skipped:
+            warnings.warn(f"skipped {reason}", stacklevel=2)
+        if not self.shapes:
+            raise PictureError(f"{folder}: no usable picture ({len(files)} files, {len(self.skipped)} skipped)")
+        self.offsets = np.cumsum([0] + [h * w * 3 for h, w in self.shapes])
+        self._data = None
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if self._data is None:  # opened in the process that reads, also in a worker
+            self._data = np.memmap(self.path, np.uint8, "r")
+        return self._data[self.offsets[i] : self.offsets[i + 1]].reshape(*self.shapes[i], 3)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_data": None}
+
+
+def _decode(files: list[Path], target: Path, smallest: int) -> dict:
+    shapes, skipped = [], []
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            for path in files:
+                try:
+                    picture = read_picture(path)
+                except PictureError as error:
+                    skipped.append(str(error))
+                    continue
+                height, width = picture.shape[:2]
+                if min(height, width) < smallest:
+                    skipped.append(f"{path}: {width}×{height} pixels, at least {smallest} on either side are needed")
+                    continue
+                out.write(picture.data)
+                shapes.append([height, width])
+            size = out.tell()
+        os.replace(beside, target)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    return {"shapes": shapes, "skipped": skipped, "bytes": size}
+
+
+def _write_beside(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
+class _Crops(Dataset):
+    """Crop i: a picture drawn by its area, a place in it, one of eight flips and rotations, all from (seed, i)."""
+
+    def __init__(self, pictures: PictureCache, size: int, seed: int):
+        self.pictures, self.size, self.seed = pictures, size, seed
+        areas = np.array([h * w for h, w in pictures.shapes], dtype=np.float64)
+        self.shares = np.cumsum(areas / areas.sum())
+
+    def __getitem__(self, i: int) -> dict:
+        random = np.random.default_rng([self.seed, i])
+        which = min(int(np.searchsorted(self.shares, random.random())), len(self.shares) - 1)
+        height, width = self.pictures.shapes[which]
+        top, left = random.integers(0, height - self.size + 1), random.integers(0, width - self.size + 1)
+        crop = self.pictures[which][top : top + self.size, left : left + self.size].transpose(2, 0, 1)
+        turn = random.integers(8)
+        if turn & 1:
+            crop = crop[:, ::-1]
+        if turn & 2:
+            crop = crop[:, :, ::-1]
+        if turn & 4:
+            crop = crop.transpose(0, 2, 1)
+        return {"hr": torch.from_numpy(np.ascontiguousarray(crop))}
+
+
+class _Whole(Dataset):
+    def __init__(self, pictures: PictureCache):
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> dict:
+        return {"hr": torch.from_numpy(np.ascontiguousarray(self.pictures[i].transpose(2, 0, 1)))}
+
+
+class _From(Sampler):
+    """start, start + 1, …, end − 1, with the length of the whole: Lightning counts what was done before a resume."""
+
+    def __init__(self, start: int, end: int):
+        self.start, self.end = start, end
+
+    def __iter__(self):
+        return iter(range(self.start, self.end))
+
+    def __len__(self) -> int:
+        return self.end

@@ -1,0 +1,141 @@
+"""Checkpoint folders: config.json and model.safetensors, the same files under the same names as a Hub repository."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from sr_zoo.registry import suggestion
+
+__all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save"]
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or not one of ours; the message names the file."""
+
+
+def load(source: str | Path = "affmse-x4"):
+    """A pretrained model, ready to upscale: ``sr_zoo.load("affmse-x4")``.
+
+    Args:
+        source: the name of a model that ships with the package (see :func:`list_models`), or a checkpoint folder.
+
+    Returns:
+        A :class:`~sr_zoo.methods.SuperResolver` in evaluation mode.
+
+    Raises:
+        CheckpointError: unknown name, missing or damaged file, a config or weights that do not fit.
+    """
+    folder = checkpoint_folder(source)
+    config = read_config(folder)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from sr_zoo.methods import SuperResolver
+
+    try:
+        model = SuperResolver.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; a checkpoint folder holds config.json and model.safetensors")
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights}: damaged or truncated ({str(error).splitlines()[0]})") from None
+    try:
+        model.generator.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first})") from None
+    return model.eval()
+
+
+def save(model, folder: str | Path) -> Path:
+    """Write config.json and model.safetensors of a model's (averaged) generator; each file appears whole or not at all.
+
+    Raises:
+        CheckpointError: the generator was given as a module, so no config can name it.
+    """
+    from safetensors.torch import save_file
+
+    if model.config is None:
+        raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().float().cpu().contiguous() for k, v in model.inference_generator.state_dict().items()}
+    write_whole(folder / "model.safetensors", lambda path: save_file(state, path, metadata={"format": "pt"}))
+    text = json.dumps(model.config, indent=2) + "\n"
+    write_whole(folder / "config.json", lambda path: Path(path).write_text(text))
+    return folder
+
+
+def checkpoint_folder(source: str | Path) -> Path:
+    """The folder of a shipped model's name, or ``source`` itself where it is a folder.
+
+    Raises:
+        CheckpointError: neither; the nearest name is suggested.
+    """
+    shipped = _shipped()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{source}: is a file, expected a checkpoint folder")
+    raise CheckpointError(f"{source}: no such model or folder; {suggestion(str(source), shipped)}")
+
+
+def read_config(folder: Path) -> dict:
+    """config.json as a dictionary, not yet validated beyond being one."""
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a config")
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; a checkpoint folder holds config.json and model.safetensors") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return config
+
+
+def list_models() -> list[dict]:
+    """The models that ship with the package: name, config entries and benchmark rows of each."""
+    rows = []
+    for name, folder in sorted(_shipped().items()):
+        results = folder / "results.json"
+        config = read_config(folder)
+        rows.append(
+            {"name": name, "method": config.get("method"), "scale": config.get("scale"), "kernel": config.get("kernel"),
+             "results": json.loads(results.read_text()) if results.is_file() else []}
+        )  # fmt: skip
+    return rows
+
+
+def _shipped() -> dict[str, Path]:
+    """Name → folder; in a checkout the folder beside the package, installed the one within it."""
+    here = Path(__file__).resolve().parent
+    for root in (here / "checkpoints", here.parent / "checkpoints"):
+        if root.is_dir():
+            return {p.name: p for p in root.iterdir() if (p / "config.json").is_file()}
+    return {}
+
+
+def write_whole(path: Path, write) -> None:
+    """Call ``write`` with a path beside, then rename: the file is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    try:
+        write(beside)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)

@@ -1,0 +1,222 @@
+"""SuperResolver joins generator × consistency × objective into a LightningModule; a method names its parts.
+
+=========  ===========  ============
+method     consistency  objective
+=========  ===========  ============
+MSE        free         regression
+AffMSE     affine       regression
+=========  ===========  ============
+"""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from sr_zoo import metrics
+from sr_zoo.consistency import CONSISTENCIES
+from sr_zoo.generators import GENERATORS
+from sr_zoo.objectives import OBJECTIVES
+from sr_zoo.operators import Downsampler
+from sr_zoo.optimizers import make_optimizers, warmup_cosine
+
+__all__ = ["METHODS", "AffMSE", "MSE", "SuperResolver", "TrainingDiverged"]
+
+
+class SuperResolver(pl.LightningModule):
+    """A method: LR pictures ``(batch, 3, h, w)`` in [0, 1] → HR pictures ``(batch, 3, scale·h, scale·w)``, float32.
+
+    Args:
+        scale: integer factor.
+        kernel: the known downsampling kernel, see :class:`~sr_zoo.operators.Downsampler`.
+        ridge: above 0, regularises A⁺ for ill-conditioned kernels.
+        generator: a registered name, ``{"name": …, **arguments}``, or any ``nn.Module`` (which then cannot be written
+            into a checkpoint folder).
+        consistency: arguments of the method's consistency, or another one by name.
+        objective: arguments of the method's objective, or another one by name.
+        optimizer: ``"adam"`` or ``"muon"``.
+        learning_rate: peak, reached after ``warmup_steps`` and falling to zero along a cosine until ``max_steps``.
+        warmup_steps: generator steps of linear warm-up.
+        gradient_clip: largest norm of the generator's gradient, 0 for none.
+        ema_decay: of the averaged weights that validation and checkpoints use, 0 for none.
+        prior_steps: steps of the objective's own network for one of the generator.
+
+    Raises:
+        ValueError: a part or argument that does not exist or makes no sense.
+    """
+
+    parts = ("free", "regression")
+
+    def __init__(
+        self,
+        scale: int = 4,
+        kernel: str | list[list[float]] = "bicubic",
+        ridge: float = 0.0,
+        generator: str | dict = "residual",
+        consistency: dict | None = None,
+        objective: dict | None = None,
+        optimizer: str = "adam",
+        learning_rate: float = 2e-3,
+        warmup_steps: int = 200,
+        gradient_clip: float = 0.0,
+        ema_decay: float = 0.999,
+        prior_steps: int = 1,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.scale, self.optimizer_name, self.learning_rate = scale, optimizer, learning_rate
+        self.warmup_steps, self.gradient_clip = warmup_steps, gradient_clip
+        self.ema_decay, self.prior_steps = ema_decay, prior_steps
+        consistency = {"name": self.parts[0], **(consistency or {})}
+        objective = {"name": self.parts[1], **(objective or {})}
+        self.downsampler = Downsampler(kernel, scale, ridge)
+        made = isinstance(generator, nn.Module)
+        self.generator = generator if made else GENERATORS.build(generator, scale)
+        self.generator.to(memory_format=torch.channels_last)
+        self.consistency = CONSISTENCIES.build(consistency, self.downsampler)
+        self.objective = OBJECTIVES.build(objective)
+        self.ema = None
+        self.config = None if made else {
+            "method": type(self).__name__, "scale": scale, "kernel": kernel, "ridge": float(ridge),
+            "generator": {"name": generator} if isinstance(generator, str) else generator,
+            "consistency": consistency, "objective": objective,
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: dict, **training) -> "SuperResolver":
+        """The method that a config.json describes, with untrained weights.
+
+        Raises:
+            ValueError: unknown keys, an unknown method or part, wrong types, absurd sizes.
+        """
+        config = dict(config)
+        method = config.pop("method", None)
+        if method not in METHODS:
+            raise ValueError(f"method: {method!r} is not one of {', '.join(METHODS)}")
+        known = {"scale": int, "kernel": (str, list), "ridge": (int, float), "generator": (str, dict),
+                 "consistency": dict, "objective": dict}  # fmt: skip
+        for key, value in config.items():
+            if key not in known:
+                raise ValueError(f"unknown key {key!r}; known are method, {', '.join(known)}")
+            if not isinstance(value, known[key]) or isinstance(value, bool):
+                raise ValueError(f"{key} is {value!r}, of the wrong type")
+        if not 2 <= config.get("scale", 4) <= 16:
+            raise ValueError(f"scale is {config['scale']}, expected 2 to 16")
+        return METHODS[method](**config, **training)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Upscale; averaged weights in evaluation mode. Nothing is clamped: ŷ may leave [0, 1]."""
+        network = self.generator if self.training else self.inference_generator
+        raw = network(lr.contiguous(memory_format=torch.channels_last))
+        return self.consistency(raw.contiguous(), lr)
+
+    @property
+    def inference_generator(self) -> nn.Module:
+        """The network whose weights a checkpoint folder holds."""
+        return self.generator if self.ema is None else self.ema.module
+
+    def degrade(self, hr: Tensor) -> Tensor:
+        """The LR picture as a file would hold it: A hr, rounded to 8 bits and clipped, back in [0, 1]."""
+        return metrics.quantize(self.downsampler.A(hr)) / 255
+
+    def setup(self, stage: str) -> None:
+        if self.ema is None and self.ema_decay:
+            self.ema = AveragedModel(self.generator, multi_avg_fn=_average(self.ema_decay))
+            self.ema.requires_grad_(False)
+
+    def configure_optimizers(self):
+        generator = make_optimizers(self.generator, self.optimizer_name, self.learning_rate)
+        own = [p for p in self.objective.parameters() if p.requires_grad]
+        prior = make_optimizers(self.objective, self.optimizer_name, self.learning_rate) if own else []
+        self._generator_optimizers = len(generator)
+        factor = warmup_cosine(self.warmup_steps, self.trainer.max_steps)
+        optimizers = generator + prior
+        return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, factor) for o in optimizers]
+
+    def training_step(self, batch: dict, batch_index: int) -> None:
+        optimizers = _as_list(self.optimizers())
+        first = self._generator_optimizers
+        hr = batch["hr"].float() / 255
+        lr = self.degrade(hr)
+        sr = self(lr)
+        for _ in range(self.prior_steps if len(optimizers) > first else 0):
+            self._descend(self.objective.fit(sr.detach(), hr), self.objective, optimizers[first:], "prior")
+        loss = self.objective(sr, hr, lr) + self.consistency.penalty(sr, lr)
+        self._descend(loss, self.generator, optimizers[:first], "generator", self.gradient_clip)
+        if self.ema is not None:
+            self.ema.update_parameters(self.generator)
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.step()
+        self._log_progress(sr.detach(), hr)
+
+    def _descend(self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0) -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), clip or float("inf"))
+        if not torch.isfinite(loss) or not torch.isfinite(norm):
+            # Before the step: the weights in memory and on disk are still good ones.
+            raise TrainingDiverged(
+                f"the {name}'s loss is {float(loss)} with gradient norm {float(norm)} at step {self.trainer.global_step}; "
+                "the weights before this step are kept; try a lower learning_rate or a gradient_clip"
+            )
+        for i, optimizer in enumerate(optimizers):
+            # Lightning counts a step for each optimiser it sees: it shall see one for each step of the generator.
+            (optimizer if name == "generator" and i == 0 else optimizer.optimizer).step()
+        self.log(f"loss/{name}", loss.detach(), prog_bar=name == "generator")
+
+    def _log_progress(self, sr: Tensor, hr: Tensor) -> None:
+        self.log("psnr", -10 * torch.log10((sr - hr).square().mean()), prog_bar=True)
+        for name, value in self.objective.log.items():
+            self.log(name, value)
+
+    def validation_step(self, batch: dict, batch_index: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict, batch_index: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: dict, stage: str) -> None:
+        """Whole pictures by the rules of the benchmark: 8-bit LR in, Y-PSNR of the 8-bit SR out."""
+        hr = batch["hr"]
+        hr = hr[..., : hr.shape[-2] // self.scale * self.scale, : hr.shape[-1] // self.scale * self.scale]
+        lr = self.degrade(hr.float() / 255)
+        sr = self(lr)
+        figures = {
+            "psnr": metrics.psnr_y(metrics.quantize(sr), hr, self.scale),
+            "lr_psnr": metrics.lr_psnr(sr, lr, self.downsampler),
+        }
+        for name, value in figures.items():
+            self.log(f"{stage}/{name}", value.mean(), prog_bar=True, batch_size=len(hr))
+
+
+class MSE(SuperResolver):
+    """Regression without consistency: A⁺x plus whatever the network adds."""
+
+    parts = ("free", "regression")
+
+
+class AffMSE(SuperResolver):
+    """Regression on the affine subspace {y : A y = x} (paper, section 3.1)."""
+
+    parts = ("affine", "regression")
+
+
+METHODS = {c.__name__: c for c in (MSE, AffMSE)}
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or gradient is not finite."""
+
+
+def _average(decay: float):
+    @torch.no_grad()
+    def update(averaged, current, count):
+        # Short memory at first, so that the average does not remember the initial weights.
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, float(1 - 1 / (1 + count / 10))))
+
+    return update
+
+
+def _as_list(x) -> list:
+    return x if isinstance(x, (list, tuple)) else [x]

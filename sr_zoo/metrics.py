@@ -1,0 +1,102 @@
+"""The benchmark's figures, as functions of pictures and as torchmetrics classes that average over a set.
+
+Every figure is per picture and then averaged: pooling squared errors over a set gives another number. Pictures are
+``(batch, 3 or 1, height, width)``; ``quantize`` turns [0, 1] into the 8-bit values 0…255 that a file would hold, and
+comparisons are made on those.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from sr_zoo.operators import Downsampler
+
+__all__ = ["PictureMean", "lr_psnr", "lr_psnr_8bit", "luma", "psnr_y", "quantize", "reproduced", "ssim_y"]
+
+CAP = 200.0  # dB; a perfect float result would be infinite and no mean could follow
+
+
+def quantize(x: Tensor) -> Tensor:
+    """[0, 1] → 0…255, rounded half up and clipped as MATLAB's uint8, still a float tensor."""
+    return torch.floor(x * 255 + 0.5).clamp(0, 255)
+
+
+def luma(picture: Tensor) -> Tensor:
+    """RGB 0…255 → Y of MATLAB's rgb2ycbcr, rounded to 8 bits, in float64; a grey picture is its own luma."""
+    picture = picture.double()
+    if picture.shape[-3] == 1:
+        return picture
+    red, green, blue = picture.unbind(-3)
+    return torch.floor(16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255 + 0.5).unsqueeze(-3)
+
+
+def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
+    """PSNR in dB on Y, peak 255, ``border`` pixels cut from every side; one figure per picture. 8-bit values in."""
+    return _psnr(_cut(luma(sr), border) - _cut(luma(hr), border))
+
+
+def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
+    """SSIM (Wang 2004) on Y: 11×11 Gaussian of σ 1.5, valid windows only; one figure per picture. 8-bit values in."""
+    x, y = _cut(luma(sr), border), _cut(luma(hr), border)
+    if min(x.shape[-2:]) < 11:
+        raise ValueError(f"SSIM needs 11 pixels on either side, the picture has {x.shape[-1]}×{x.shape[-2]} without border")
+    window = torch.exp(-0.5 * ((torch.arange(11, dtype=x.dtype, device=x.device) - 5) / 1.5) ** 2)
+    window = window / window.sum()
+
+    def mean(z: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(z, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+
+    mean_x, mean_y = mean(x), mean(y)
+    var_x, var_y, cov = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2, mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return similarity.mean((-3, -2, -1))
+
+
+def lr_psnr(sr: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
+    """How far A ŷ of the float output is from the LR picture, in dB on the 8-bit scale; all pixels and colours.
+
+    ``sr`` and ``lr`` in [0, 1]. A is evaluated in float64, so that the figure measures the output and not itself.
+    """
+    return _psnr(255 * (downsampler.A(sr.double()) - lr.double()))
+
+
+def lr_psnr_8bit(saved: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
+    """The same for the saved picture: A of the 8-bit values, not rounded. ``saved`` and ``lr`` are 0…255."""
+    return _psnr(downsampler.A(saved.double()) - lr.double())
+
+
+def reproduced(saved: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
+    """Share of LR samples that the saved picture gives back after A, rounding and clipping. Both are 0…255."""
+    again = torch.floor(downsampler.A(saved.double()) + 0.5).clamp(0, 255)
+    return (again == lr).double().mean((-3, -2, -1))
+
+
+class PictureMean(Metric):
+    """Mean over pictures of one of the functions above: ``PictureMean(psnr_y, border=4)``."""
+
+    full_state_update = False
+
+    def __init__(self, figure, **arguments):
+        super().__init__()
+        self.figure, self.arguments = figure, arguments
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, picture: Tensor, target: Tensor) -> None:
+        values = self.figure(picture, target, **self.arguments)
+        self.total += values.sum()
+        self.count += values.numel()
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
+
+
+def _psnr(error: Tensor) -> Tensor:
+    mse = error.double().square().mean((-3, -2, -1))
+    return (10 * torch.log10(255**2 / mse)).clamp(max=CAP)
+
+
+def _cut(x: Tensor, border: int) -> Tensor:
+    return x[..., border : x.shape[-2] - border, border : x.shape[-1] - border]

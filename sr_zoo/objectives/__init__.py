@@ -1,0 +1,9 @@
+"""Objectives: the prior's pull on ŷ, one file each.
+
+The last box of *method = generator × consistency × objective*. All keep one contract (:class:`Objective`).
+"""
+
+from sr_zoo.objectives.base import OBJECTIVES, Objective
+from sr_zoo.objectives.regression import Regression
+
+__all__ = ["OBJECTIVES", "Objective", "Regression"]

@@ -1,0 +1,83 @@
+"""Optimisers and the learning-rate schedule that the methods share."""
+
+import math
+
+import torch
+from torch import nn
+
+__all__ = ["Muon", "make_optimizers", "warmup_cosine"]
+
+
+def make_optimizers(module: nn.Module, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Optimisers that together hold every parameter of ``module``.
+
+    ``"adam"``: one Adam. ``"muon"``: Muon for the inner convolutions, Adam for biases and for the first and last layer,
+    whose few channels are no general matrices.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    adam = {"lr": learning_rate, "betas": (0.9, 0.99)}
+    if name == "adam":
+        return [torch.optim.Adam(parameters, **adam)]
+    if name != "muon":
+        raise ValueError(f"optimizer: {name!r} is not 'adam' or 'muon'")
+    inner = [p for p in parameters if p.ndim == 4 and min(p.shape[0], p.shape[1]) >= 16]
+    if inner and inner[-1] is [p for p in parameters if p.ndim == 4][-1]:
+        inner.pop()
+    held = {id(p) for p in inner}
+    rest = [p for p in parameters if id(p) not in held]
+    # With nothing for one of them, the other does it all.
+    return ([Muon(inner, learning_rate)] if inner else []) + ([torch.optim.Adam(rest, **adam)] if rest else [])
+
+
+def warmup_cosine(warmup: int, total: int):
+    """Factor of the learning rate at a step: linear from 0 over ``warmup`` steps, times a cosine that ends at 0."""
+
+    def factor(step: int) -> float:
+        return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+
+    return factor
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, for convolutions: each kernel is a matrix (outputs × inputs·taps).
+
+    torch.optim.Muon takes 2-D parameters only; this one takes kernels of any shape and orthogonalises those of one shape
+    together, which on two cores makes it four times cheaper. The update's root mean square is that of Adam at the same
+    learning rate (0.2 · learning rate), so one rate and one schedule serve both.
+
+    Source: Jordan et al. 2024, "Muon"; the scaling after Liu et al. 2025, arXiv 2502.16982, equation 4.
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, iterations: int = 5):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "iterations": iterations})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            shapes = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+            for shape, params in shapes.items():
+                updates = []
+                for p in params:
+                    average = self.state[p].setdefault("average", torch.zeros_like(p))
+                    average.lerp_(p.grad, 1 - group["momentum"])
+                    updates.append(p.grad.lerp(average, group["momentum"]).flatten(1))
+                matrices = _orthogonalise(torch.stack(updates), group["iterations"])
+                size = 0.2 * math.sqrt(max(matrices.shape[1:]))
+                for p, matrix in zip(params, matrices):
+                    p.add_(matrix.view(shape), alpha=-group["lr"] * size)
+        return loss
+
+
+def _orthogonalise(matrices: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Nearest (semi-)orthogonal matrices, roughly: Newton–Schulz with Jordan's coefficients, in float32."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+    return x.mT if tall else x

@@ -1,0 +1,126 @@
+"""A picture file ⇄ an array. What is not a picture is said in one line that names the file."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["PictureError", "SUFFIXES", "find_pictures", "read_picture", "write_picture"]
+
+SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class PictureError(ValueError):
+    """A file that cannot be read or written as a picture; the message names it and says what to do."""
+
+
+def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
+    """Decode a picture to uint8 RGB ``(height, width, 3)``, turned upright by its EXIF orientation.
+
+    Palettes and CMYK become RGB, 16 bits are rounded to 8, transparency is laid over white.
+
+    Args:
+        keep_grey: return a grey picture as ``(height, width)``.
+
+    Raises:
+        PictureError: missing, a directory, not a picture, truncated, or larger than Pillow deems safe.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PictureError(f"{path}: is a directory, expected a picture file")
+    try:
+        with warnings.catch_warnings():
+            # Between once and twice the limit Pillow only warns; what may be a bomb is refused by us all the same.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return _to_array(ImageOps.exif_transpose(image), keep_grey)
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file") from None
+    except PermissionError:
+        raise PictureError(f"{path}: permission denied") from None
+    except UnidentifiedImageError:
+        empty = path.stat().st_size == 0
+        raise PictureError(f"{path}: {'is empty' if empty else 'is not a picture that can be read'}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise PictureError(
+            f"{path}: more than {Image.MAX_IMAGE_PIXELS // 10**6} megapixels (Pillow's limit against decompression "
+            "bombs); cut it into smaller pictures"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's decoders raise all of these for damaged files.
+        raise PictureError(f"{path}: damaged or truncated ({_one_line(error)})") from None
+
+
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Save a uint8 picture losslessly; the file appears whole or not at all.
+
+    Raises:
+        PictureError: the format is unknown or cannot hold every value exactly, or the place cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    options = {".png": {}, ".bmp": {}, ".tif": {"compression": "tiff_deflate"}, ".tiff": {"compression": "tiff_deflate"},
+               ".webp": {"lossless": True, "exact": True}}  # fmt: skip
+    if suffix not in options:
+        raise PictureError(
+            f"{path}: cannot save losslessly as {suffix or 'a file without suffix'}; use {', '.join(options)}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            Image.fromarray(picture).save(file, format=Image.registered_extensions()[suffix], **options[suffix])
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{path}: cannot be written ({_one_line(error)})") from None
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def find_pictures(folder: str | Path) -> list[Path]:
+    """All files with a picture's suffix below a folder, sorted; hidden ones left out.
+
+    Raises:
+        PictureError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PictureError(f"{folder}: no such folder")
+    return sorted(
+        p for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )  # fmt: skip
+
+
+def _to_array(image: Image.Image, keep_grey: bool) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey, in Pillow's several spellings
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("integer samples beyond 16 bits")
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point samples are not supported")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if keep_grey and image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
