@@ -24,6 +24,11 @@ class Consistency(nn.Module):
         """The residual form: A⁺x + ỹ, in float32."""
         return self.downsampler.pinv(lr) + raw.float()
 
+    @property
+    def exact(self) -> bool:
+        """Whether A ŷ = x is promised."""
+        return False
+
     def penalty(self, sr: Tensor, lr: Tensor) -> Tensor | float:
         """What is added to the generator's loss: nothing."""
         return 0.0
@@ -52,3 +57,7 @@ class Affine(Consistency):
 
     def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
         return self.downsampler.project(raw.float(), lr)
+
+    @property
+    def exact(self) -> bool:
+        return self.downsampler.exact

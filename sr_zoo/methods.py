@@ -111,6 +111,11 @@ class SuperResolver(pl.LightningModule):
         return self.consistency(raw.contiguous(), lr)
 
     @property
+    def exact(self) -> bool:
+        """Whether outputs promise to downsample to the input (up to float rounding)."""
+        return self.consistency.exact
+
+    @property
     def inference_generator(self) -> nn.Module:
         """The network whose weights a checkpoint folder holds."""
         return self.generator if self.ema is None else self.ema.module

@@ -1,0 +1,159 @@
+"""Upscaling: pictures through a model, and saving to 8 bits without losing the proof of consistency."""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sr_zoo import metrics
+from sr_zoo.operators import Downsampler
+from sr_zoo.picture import PictureError, read_picture
+
+__all__ = ["PRECISIONS", "Upscaled", "to_bytes", "upscale", "upscale_array"]
+
+PRECISIONS = ("auto", "bf16", "float32")
+# Rounds of alternating projections before a picture is said to have no exact 8-bit pre-image.
+ROUNDS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Upscaled:
+    """An upscaled picture with the figures of its consistency.
+
+    Attributes:
+        picture: uint8 ``(height, width, 3)``, or ``(height, width)`` for grey input.
+        reproduced: share of the input's samples that ``picture`` gives back after downsampling and rounding.
+        lr_psnr: dB between the downsampled float output and the input (200 at most).
+        lr_psnr_8bit: the same for ``picture``.
+        seconds: network and projection.
+    """
+
+    picture: np.ndarray
+    reproduced: float
+    lr_psnr: float
+    lr_psnr_8bit: float
+    seconds: float
+
+
+def upscale(image, model="affmse-x4", precision: str = "auto"):
+    """Upscale one picture: ``sr_zoo.upscale("photo.png").save("large.png")``.
+
+    Args:
+        image: a path, a ``PIL.Image.Image`` or a uint8 array ``(height, width, 3)`` or ``(height, width)``.
+        model: a name, a checkpoint folder or a model from :func:`sr_zoo.load`.
+        precision: ``"bf16"``, ``"float32"``, or ``"auto"``: bf16 where the processor computes in it.
+
+    Returns:
+        ``PIL.Image.Image``, RGB or grey as the input, ``model.scale`` times as wide and high. Downsampled, it gives the input
+        back wherever the model is consistent and the input has a pre-image in 0…255.
+
+    Raises:
+        PictureError: the picture cannot be read.
+        CheckpointError: the model cannot be loaded.
+    """
+    from PIL import Image
+
+    if isinstance(model, (str, Path)):
+        model = _loaded(str(model))
+    if isinstance(image, (str, Path)):
+        image = read_picture(image, keep_grey=True)
+    elif isinstance(image, Image.Image):
+        image = np.array(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+    return Image.fromarray(upscale_array(image, model, precision).picture)
+
+
+def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscaled:
+    """Upscale a uint8 array ``(height, width, 3)`` or ``(height, width)`` and measure its consistency.
+
+    A grey picture goes through the network as three equal colours, whose outputs are averaged.
+
+    Raises:
+        PictureError: another dtype or shape.
+    """
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)) or not picture.size:
+        raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
+    lr = torch.from_numpy(np.ascontiguousarray(picture)).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
+    started = time.perf_counter()
+    sr = run_network(model, lr.float() / 255, precision)
+    seconds = time.perf_counter() - started
+    saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
+    figures = {
+        "reproduced": metrics.reproduced(saved, lr, model.downsampler),
+        "lr_psnr": metrics.lr_psnr(sr, lr / 255, model.downsampler),
+        "lr_psnr_8bit": metrics.lr_psnr_8bit(saved, lr, model.downsampler),
+    }
+    array = saved[0].permute(1, 2, 0).to(torch.uint8).numpy()
+    return Upscaled(array[..., 0] if picture.ndim == 2 else array, seconds=seconds, **{k: float(v) for k, v in figures.items()})
+
+
+@torch.inference_mode()
+def run_network(model, lr: Tensor, precision: str = "auto") -> Tensor:
+    """ŷ in float32 for ``lr`` ``(batch, 3 or 1, h, w)`` in [0, 1]; grey comes back as one colour."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    grey = lr.shape[1] == 1
+    low = precision == "bf16" or (precision == "auto" and bf16_is_fast())
+    with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):
+        sr = model(lr.expand(-1, 3, -1, -1) if grey else lr)
+    return sr.mean(1, keepdim=True) if grey else sr
+
+
+@torch.inference_mode()
+def to_bytes(sr: Tensor, lr: Tensor, downsampler: Downsampler | None) -> Tensor:
+    """Round to the 8-bit values 0…255 (as float32) such that A of them, rounded and clipped, is again ``lr``.
+
+    Rounding alone moves A ŷ by far less than half a level, clamping to [0, 255] does not: the two constraints are met by
+    alternating projections (POCS) onto {A y ≈ x} and [0, 255]. Samples of A y within SLACK of x count as met, and those
+    of x at 0 or 255 bound A y from one side only, so only what would come out wrong is pulled.
+
+    Args:
+        sr: ``(1, colours, H, W)`` in about [0, 1].
+        lr: ``(1, colours, h, w)`` in 0…255.
+        downsampler: None for a model that promises no consistency: then plain rounding.
+    """
+    if downsampler is None:
+        return metrics.quantize(sr)
+    target = lr.float()
+    best, best_share = metrics.quantize(sr), -1.0
+    y = sr * 255
+    for _ in range(ROUNDS):
+        y = y.clamp(0, 255)
+        saved = torch.floor(y + 0.5)
+        share = float(metrics.reproduced(saved, target, downsampler))
+        if share > best_share:
+            best, best_share = saved, share
+        if share == 1:
+            break
+        y = y + RELAXATION * downsampler.pinv(_missing(downsampler.A(y), target))
+    return best
+
+
+SLACK, RELAXATION = 0.25, 1.8
+
+
+def _missing(again: Tensor, target: Tensor) -> Tensor:
+    missing = target - again
+    missing = torch.where(missing.abs() > SLACK, missing, 0.0)
+    free = ((target == 0) & (again <= SLACK)) | ((target == 255) & (again >= 255 - SLACK))
+    return torch.where(free, 0.0, missing)
+
+
+@functools.cache
+def bf16_is_fast() -> bool:
+    """Whether the processor multiplies in bf16 (AVX-512-BF16 or AMX); elsewhere bf16 is emulated and slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(name: str):
+    from sr_zoo.hub import load
+
+    return load(name)
