@@ -1,0 +1,171 @@
+"""The command line: argument parsing only; every command calls one public function."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["main"]
+
+TRAINING = {"fit": "train from a recipe", "validate": "measure a checkpoint on held-out pictures", "test": "the same as a test run"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in TRAINING:
+        return _reported(lambda: _train(arguments))
+    options = _parser().parse_args(arguments)
+    return _reported(lambda: options.run(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("sr-zoo", description="Super-resolution whose pictures downsample back to the input.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser("upscale", help="upscale pictures with a pretrained model")
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help="picture files")
+    command.add_argument("-o", "--output", metavar="OUT", help="a file for one input, a folder for several; beside the input as NAME_x4.png otherwise")
+    command.add_argument("--model", default="affmse-x4", help="name or checkpoint folder (default: %(default)s)")
+    command.add_argument("--precision", default="auto", choices=("auto", "bf16", "float32"), help="of the network (default: bf16 where the processor computes in it)")
+    command.set_defaults(run=_upscale)
+
+    command = commands.add_parser("benchmark", help="measure models on Set5, Set14, BSD100 by the published protocol")
+    command.add_argument("models", nargs="+", metavar="MODEL", help="name, checkpoint folder, 'bicubic' or 'pinv'")
+    command.add_argument("--sets", nargs="+", default=["Set5", "Set14", "BSD100"], metavar="SET")
+    command.add_argument("--data", metavar="DIR", help="folder with a folder of PNG files per set; downloaded otherwise")
+    command.add_argument("--scale", nargs="+", type=int, metavar="S", help="default: the models' own, 4 for bicubic and pinv")
+    command.add_argument("--output", default=".", metavar="DIR", help="where results.json goes (default: here)")
+    command.add_argument("--precision", default="float32", choices=("auto", "bf16", "float32"), help="of the network (default: %(default)s)")
+    command.set_defaults(run=_benchmark)
+
+    command = commands.add_parser("list", help="list the models that ship with the package")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_list)
+
+    for name, text in TRAINING.items():
+        commands.add_parser(name, help=f"{text}: --config FILE (see 'sr-zoo {name} --help')", add_help=False)
+    return parser
+
+
+def _upscale(options) -> int:
+    from sr_zoo.engine import upscale_array
+    from sr_zoo.hub import load
+    from sr_zoo.picture import PictureError, read_picture, write_picture
+
+    targets = _targets(options.inputs, options.output)
+    model = load(options.model)
+    failed = 0
+    for source in options.inputs:
+        try:
+            target = targets(source, model.scale)
+            done = upscale_array(read_picture(source, keep_grey=True), model, options.precision)
+            write_picture(target, done.picture)
+        except PictureError as error:
+            print(f"sr-zoo: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        height, width = done.picture.shape[:2]
+        samples = done.picture.size // model.scale**2
+        print(
+            f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
+            f"downsampled, the saved file gives back {_share(done.reproduced, samples)} of the input's samples "
+            f"(LR-PSNR {done.lr_psnr_8bit:.1f} dB saved, {done.lr_psnr:.1f} dB before rounding)"
+            + ("" if model.exact else "; this model does not promise consistency")
+        )
+    return 1 if failed else 0
+
+
+def _targets(inputs: list[str], output: str | None):
+    """Where each picture goes."""
+    out = None if output is None else Path(output)
+    folder = out is not None and (len(inputs) > 1 or out.is_dir() or output.endswith(("/", os.sep)))
+    if folder and out.exists() and not out.is_dir():
+        raise UsageError(f"--output {output}: is a file; several pictures need a folder")
+    names = [Path(i).stem for i in inputs]
+    if folder and len(set(names)) < len(names):
+        raise UsageError(f"--output {output}: two inputs have the same name; upscale them into different folders")
+
+    def target(source: str, scale: int) -> Path:
+        if out is not None and not folder:
+            if out.exists() and os.path.exists(source) and os.path.samefile(out, source):
+                raise UsageError(f"--output {output}: is the input itself")
+            return out
+        return (out if folder else Path(source).parent) / f"{Path(source).stem}_x{scale}.png"
+
+    return target
+
+
+def _share(share: float, samples: int) -> str:
+    return f"all {samples:,}" if share == 1 else f"{100 * share:.4f} % ({round(share * samples):,} of {samples:,})"
+
+
+def _benchmark(options) -> int:
+    from sr_zoo.benchmark import PROTOCOL, benchmark, format_table, write_results
+    from sr_zoo.hub import checkpoint_folder, read_config
+
+    scales = options.scale
+    if scales is None:
+        trained = [read_config(checkpoint_folder(m)).get("scale", 4) for m in options.models if m not in ("bicubic", "pinv")]
+        scales = sorted(set(trained)) or [4]
+    rows = benchmark(
+        options.models, options.sets, options.data, scales, options.precision, lambda line: print(line, file=sys.stderr)
+    )
+    print(format_table(rows))
+    print(f"\n{PROTOCOL}")
+    print(f"\nwritten: {write_results(rows, options.output)}", file=sys.stderr)
+    return 0
+
+
+def _list(options) -> int:
+    from sr_zoo.hub import list_models
+
+    models = list_models()
+    if options.json:
+        print(json.dumps(models, indent=1))
+        return 0
+    for model in models:
+        figures = {r["set"]: f"{r['psnr']:.2f}" for r in model["results"]}
+        shown = "  ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{model['name']:<16} {model['method']:<8} ×{model['scale']}  {model['kernel']}  {shown} dB")
+    return 0
+
+
+def _train(arguments: list[str]) -> int:
+    from sr_zoo.training import run
+
+    run(arguments)
+    return 0
+
+
+class UsageError(ValueError):
+    """Options that contradict each other: exit code 2."""
+
+
+def _reported(run) -> int:
+    """Errors that a user can mend are one line; anything else is a bug and keeps its traceback."""
+    try:
+        return run()
+    except UsageError as error:
+        return _complain(error, 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except (ValueError, OSError) as error:
+        return _complain(error, 1)
+    except RuntimeError as error:
+        if type(error).__name__ == "TrainingDiverged":
+            return _complain(error, 1)
+        raise
+
+
+def _complain(error, code: int) -> int:
+    print(f"sr-zoo: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
