@@ -41,7 +41,7 @@ class _Line:
 
     def __init__(self, taps: Tensor, scale: int, period: int):
         self.taps, self.scale = taps, scale
-        spectrum = torch.fft.fft(_wrap(_gram(taps[:, None], (scale, 1))[:, 0], period)).real
+        spectrum = _spectrum(_gram(taps[:, None], (scale, 1)), (period, 1))[:, 0]
         self.condition = _condition(spectrum)
         self.inverse_gram = torch.fft.ifft(1 / spectrum).real if self.condition < torch.inf else None
         self._taps, self._matrices = {}, {}
@@ -57,7 +57,7 @@ class _Line:
     def _blocks(self, x: Tensor, band: Tensor, what: str, samples: int, dim: int) -> Tensor:
         """Each block of outputs is one product of the shared band with the window of inputs it depends on."""
         down = what == "down"
-        hop, out = (BLOCK * self.scale, BLOCK) if down else (BLOCK, BLOCK * self.scale)
+        hop = BLOCK * self.scale if down else BLOCK
         window, count = band.shape[1], -(-samples // BLOCK)
         # Half of what a window holds beyond its own block lies before it.
         before = (window - hop) // 2
@@ -94,9 +94,7 @@ class _Line:
             inverse = _cut(self.inverse_gram, tail)
             spread = torch.zeros((len(inverse) - 1) * self.scale + 1, dtype=torch.float64)
             spread[:: self.scale] = inverse
-            self._taps[tail] = F.conv1d(
-                spread[None, None], self.taps.flip(0)[None, None], padding=len(self.taps) - 1
-            )[0, 0]
+            self._taps[tail] = F.conv1d(spread[None, None], self.taps.flip(0)[None, None], padding=len(self.taps) - 1)[0, 0]
         return self._taps[tail]
 
     def _cached(self, key, like: Tensor, make) -> Tensor:
@@ -109,23 +107,16 @@ class _Line:
 
 
 class PlaneFilter:
-    """Any 2-D kernel. A⁺ = Aᵀ G⁻¹ with G⁻¹ a convolution where the kernel is symmetric; where it is not, the border breaks
-    the convolution and conjugate gradients mend what is left (few steps: away from the border the start is exact).
+    """Any 2-D kernel. A⁺ = Aᵀ G⁻¹ with G⁻¹ a convolution of the mirrored picture where the kernel is symmetric, computed by
+    FFT; where it is not, the border breaks the convolution and conjugate gradients mend what is left (few steps: away from
+    the border the start is nearly exact).
 
     Works in float64 inside: long sums in the plane would lose a digit in float32 that the projection is meant to keep."""
 
     def __init__(self, taps: Tensor, scale: int, ridge: float, symmetric: bool, period: int):
         self.taps, self.scale, self.ridge, self.symmetric = taps, scale, ridge, symmetric
-        gram = _gram(taps, (scale, scale))
-        spectrum = torch.fft.fft2(_wrap2(gram, period)).real + ridge
-        self.condition = _condition(spectrum)
-        if self.condition == torch.inf:
-            return
-        inverse = torch.fft.ifft2(1 / spectrum).real
-        if not symmetric:  # as a preconditioner it must be symmetric under the mirror
-            inverse = (inverse + torch.roll(inverse.flip(0), 1, 0)) / 2
-            inverse = (inverse + torch.roll(inverse.flip(1), 1, 1)) / 2
-        self.inverse_gram = inverse
+        self.gram_kernel = _gram(taps, (scale, scale))
+        self.condition = _condition(_spectrum(self.gram_kernel, (period, period)) + ridge)
 
     def down(self, hr: Tensor) -> Tensor:
         return self._down(hr.double()).to(hr)
@@ -134,9 +125,22 @@ class PlaneFilter:
         return self._adjoint(lr.double()).to(lr)
 
     def pinv(self, lr: Tensor, tail: float) -> Tensor:
-        kernel, x = _cut2(self.inverse_gram, tail).to(lr.device), lr.double()
-        inverse = _mirrored(x, kernel) if self.symmetric else _Solve.apply(x, self, kernel, tail)
+        x = lr.double()
+        inverse = self.solve(x) if self.symmetric else _Solve.apply(x, self, tail)
         return self._adjoint(inverse).to(lr)
+
+    def solve(self, lr: Tensor) -> Tensor:
+        """G⁻¹ of the mirrored pictures: exact for a symmetric kernel, for any other that of its symmetric part."""
+        height, width = lr.shape[-2:]
+        period = (2 * height, 2 * width)
+        mirrored = torch.cat([lr, lr.flip(-1)], -1)
+        mirrored = torch.cat([mirrored, mirrored.flip(-2)], -2)
+        spectrum = _spectrum(self.gram_kernel, period).to(lr.device)
+        if not self.symmetric:
+            spectrum = (spectrum + torch.roll(spectrum.flip(0), 1, 0)) / 2
+            spectrum = (spectrum + torch.roll(spectrum.flip(1), 1, 1)) / 2
+        half = spectrum[:, : width + 1] + self.ridge
+        return torch.fft.irfft2(torch.fft.rfft2(mirrored) / half, s=period)[..., :height, :width]
 
     def gram(self, lr: Tensor) -> Tensor:
         return self._down(self._adjoint(lr)) + self.ridge * lr
@@ -151,9 +155,7 @@ class PlaneFilter:
 
     def _adjoint(self, lr: Tensor) -> Tensor:
         height, width = (n * self.scale for n in lr.shape[-2:])
-        planes = F.conv_transpose2d(
-            lr.reshape(-1, 1, *lr.shape[-2:]), self.taps.to(lr)[None, None], stride=self.scale
-        )
+        planes = F.conv_transpose2d(lr.reshape(-1, 1, *lr.shape[-2:]), self.taps.to(lr)[None, None], stride=self.scale)
         for dim, index in self._border(height, width, lr.device):
             shape = list(planes.shape)
             shape[dim] = height if dim == -2 else width
@@ -172,40 +174,31 @@ class _Solve(torch.autograd.Function):
     """G⁻¹ by conjugate gradients. G is symmetric, so the gradient is the same solve."""
 
     @staticmethod
-    def forward(ctx, lr, filter, preconditioner, accuracy):
-        ctx.rest = filter, preconditioner, accuracy
-        x = torch.zeros_like(lr)
-        residual = lr
-        z = _mirrored(residual, preconditioner)
-        direction, rho = z, _dot(residual, z)
+    def forward(ctx, lr, plane, accuracy):
+        ctx.rest = plane, accuracy
+        tiny = torch.finfo(lr.dtype).tiny
+        x, residual = torch.zeros_like(lr), lr
+        direction = z = plane.solve(residual)
+        rho = _dot(residual, z)
         goal = accuracy * _dot(lr, lr).sqrt()
         for _ in range(200):
             if (_dot(residual, residual).sqrt() <= goal).all():
                 break
-            image = filter.gram(direction)
-            step = rho / _dot(direction, image).clamp_min(torch.finfo(lr.dtype).tiny)
+            image = plane.gram(direction)
+            step = rho / _dot(direction, image).clamp_min(tiny)
             x, residual = x + step * direction, residual - step * image
-            z = _mirrored(residual, preconditioner)
+            z = plane.solve(residual)
             rho, previous = _dot(residual, z), rho
-            direction = z + rho / previous.clamp_min(torch.finfo(lr.dtype).tiny) * direction
+            direction = z + rho / previous.clamp_min(tiny) * direction
         return x
 
     @staticmethod
     def backward(ctx, gradient):
-        return _Solve.apply(gradient, *ctx.rest), None, None, None
+        return _Solve.apply(gradient, *ctx.rest), None, None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
-
-
-def _mirrored(x: Tensor, kernel: Tensor) -> Tensor:
-    """Correlation of the mirrored pictures with a kernel of odd size, at full size."""
-    planes = x.reshape(-1, 1, *x.shape[-2:])
-    for dim in (-2, -1):
-        reach, size = kernel.shape[dim] // 2, x.shape[dim]
-        planes = planes.index_select(dim, _mirror(torch.arange(-reach, size + reach, device=x.device), size))
-    return F.conv2d(planes, kernel[None, None]).reshape(x.shape)
 
 
 def _mirror(index: Tensor, size: int) -> Tensor:
@@ -221,14 +214,12 @@ def _gram(taps: Tensor, stride: tuple[int, int]) -> Tensor:
     return F.conv2d(taps[None, None], taps[None, None], padding=padding, stride=stride)[0, 0]
 
 
-def _wrap(line: Tensor, period: int) -> Tensor:
-    return torch.roll(F.pad(line, (0, period - len(line))), -(len(line) // 2))
-
-
-def _wrap2(plane: Tensor, period: int) -> Tensor:
-    height, width = plane.shape
-    padded = F.pad(plane, (0, period - width, 0, period - height))
-    return torch.roll(padded, (-(height // 2), -(width // 2)), (0, 1))
+def _spectrum(gram: Tensor, period: tuple[int, int]) -> Tensor:
+    """Eigenvalues of the periodic convolution with a kernel whose origin is its middle, also where it is the longer."""
+    plane = torch.zeros(period, dtype=gram.dtype)
+    rows, columns = (torch.arange(n) - n // 2 for n in gram.shape)
+    plane.index_put_((rows.remainder(period[0])[:, None], columns.remainder(period[1])[None]), gram, accumulate=True)
+    return torch.fft.fft2(plane).real
 
 
 def _condition(spectrum: Tensor) -> float:
@@ -245,15 +236,3 @@ def _cut(wrapped: Tensor, tail: float) -> Tensor:
     noise = 2 * len(half) * torch.finfo(half.dtype).eps * float(half.abs().max())
     reach = max(1, int((left_out > max(tail, noise)).sum()))
     return torch.cat([half[1:reach].flip(0), half[:reach]])
-
-
-def _cut2(wrapped: Tensor, tail: float) -> Tensor:
-    centred = torch.fft.fftshift(wrapped)
-    middle = len(centred) // 2
-    rings = torch.arange(len(centred)) - middle
-    ring = torch.maximum(rings.abs()[:, None], rings.abs()[None])
-    sums = torch.zeros(middle + 1, dtype=centred.dtype).index_add_(0, ring.flatten(), centred.abs().flatten())
-    left_out = sums.flip(0).cumsum(0).flip(0)
-    noise = centred.numel() * torch.finfo(centred.dtype).eps * float(centred.abs().max())
-    reach = min(max(1, int((left_out > max(tail, noise)).sum())), middle)
-    return centred[middle - reach + 1 : middle + reach, middle - reach + 1 : middle + reach]

@@ -25,7 +25,9 @@ PROTOCOL = (
 )
 
 
-def benchmark(models: list, sets=tuple(SETS), data=None, scales=(4,), precision: str = "float32", progress=None) -> list[dict]:
+def benchmark(
+    models: list, sets=tuple(SETS), data=None, scales=(4,), precision: str = "float32", progress=None
+) -> list[dict]:
     """Measure models on benchmark sets by :data:`PROTOCOL`.
 
     Args:
@@ -37,8 +39,8 @@ def benchmark(models: list, sets=tuple(SETS), data=None, scales=(4,), precision:
         progress: called with a line of text now and then.
 
     Returns:
-        Rows with model, scale, set, images, psnr, ssim, lr_psnr, lr_psnr_8bit, reproduced, images_reproduced (share of pictures
-        that give back every LR sample), seconds, megapixels_per_second, parameters, precision.
+        Rows with model, scale, set, images, psnr, ssim, lr_psnr, lr_psnr_8bit, reproduced, images_reproduced (share of
+        pictures that give back every LR sample), seconds, megapixels_per_second, parameters, precision.
 
     Raises:
         CheckpointError, PictureError: a model or picture cannot be read.
@@ -194,7 +196,7 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
     for path in paths:
         hr = _as_tensor(read_picture(path, keep_grey=True))
         hr = hr[..., : hr.shape[-2] // scale * scale, : hr.shape[-1] // scale * scale]
-        lr = metrics.quantize(degrade.A(hr.double()) / 255).float()
+        lr = metrics.round_clip(degrade.A(hr.double())).float()
         sr = clock.run(network, lr / 255, precision)
         saved = to_bytes(sr, lr, network.downsampler if network.exact else None)
         for name, (picture, target) in {

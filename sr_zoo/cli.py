@@ -8,7 +8,11 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-TRAINING = {"fit": "train from a recipe", "validate": "measure a checkpoint on held-out pictures", "test": "the same as a test run"}
+TRAINING = {
+    "fit": "train from a recipe",
+    "validate": "measure a checkpoint on held-out pictures",
+    "test": "the same as a test run",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,18 +30,32 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("upscale", help="upscale pictures with a pretrained model")
     command.add_argument("inputs", nargs="+", metavar="INPUT", help="picture files")
-    command.add_argument("-o", "--output", metavar="OUT", help="a file for one input, a folder for several; beside the input as NAME_x4.png otherwise")
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="a file for one input, a folder for several; beside the input as NAME_x4.png otherwise",
+    )
     command.add_argument("--model", default="affmse-x4", help="name or checkpoint folder (default: %(default)s)")
-    command.add_argument("--precision", default="auto", choices=("auto", "bf16", "float32"), help="of the network (default: bf16 where the processor computes in it)")
+    command.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "bf16", "float32"),
+        help="of the network (default: bf16 where the processor computes in it)",
+    )
     command.set_defaults(run=_upscale)
 
     command = commands.add_parser("benchmark", help="measure models on Set5, Set14, BSD100 by the published protocol")
     command.add_argument("models", nargs="+", metavar="MODEL", help="name, checkpoint folder, 'bicubic' or 'pinv'")
     command.add_argument("--sets", nargs="+", default=["Set5", "Set14", "BSD100"], metavar="SET")
     command.add_argument("--data", metavar="DIR", help="folder with a folder of PNG files per set; downloaded otherwise")
-    command.add_argument("--scale", nargs="+", type=int, metavar="S", help="default: the models' own, 4 for bicubic and pinv")
+    command.add_argument(
+        "--scale", nargs="+", type=int, metavar="S", help="default: the models' own, 4 for bicubic and pinv"
+    )
     command.add_argument("--output", default=".", metavar="DIR", help="where results.json goes (default: here)")
-    command.add_argument("--precision", default="float32", choices=("auto", "bf16", "float32"), help="of the network (default: %(default)s)")
+    command.add_argument(
+        "--precision", default="float32", choices=("auto", "bf16", "float32"), help="of the network (default: %(default)s)"
+    )
     command.set_defaults(run=_benchmark)
 
     command = commands.add_parser("list", help="list the models that ship with the package")

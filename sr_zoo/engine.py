@@ -48,8 +48,8 @@ def upscale(image, model="affmse-x4", precision: str = "auto"):
         precision: ``"bf16"``, ``"float32"``, or ``"auto"``: bf16 where the processor computes in it.
 
     Returns:
-        ``PIL.Image.Image``, RGB or grey as the input, ``model.scale`` times as wide and high. Downsampled, it gives the input
-        back wherever the model is consistent and the input has a pre-image in 0…255.
+        ``PIL.Image.Image``, RGB or grey as the input, ``model.scale`` times as wide and high. Downsampled, it gives the
+        input back wherever the model is consistent and the input has a pre-image in 0…255.
 
     Raises:
         PictureError: the picture cannot be read.
@@ -87,7 +87,9 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscal
         "lr_psnr_8bit": metrics.lr_psnr_8bit(saved, lr, model.downsampler),
     }
     array = saved[0].permute(1, 2, 0).to(torch.uint8).numpy()
-    return Upscaled(array[..., 0] if picture.ndim == 2 else array, seconds=seconds, **{k: float(v) for k, v in figures.items()})
+    return Upscaled(
+        array[..., 0] if picture.ndim == 2 else array, seconds=seconds, **{k: float(v) for k, v in figures.items()}
+    )
 
 
 @torch.inference_mode()
@@ -123,10 +125,10 @@ def to_bytes(sr: Tensor, lr: Tensor, downsampler: Downsampler | None) -> Tensor:
     y, shift = sr * 255, 0.0
     for _ in range(ROUNDS):
         y = y.clamp(0, 255)
-        saved = torch.floor(y + shift + 0.5).clamp(0, 255)
+        saved = metrics.round_clip(y + shift)
         # In float64, as whoever checks the file would: a sample just at half a level must not depend on the precision.
         error = target - downsampler.A(saved.double())
-        wrong = torch.floor(target - error + 0.5).clamp(0, 255) != target
+        wrong = metrics.round_clip(target - error) != target
         share = 1 - float(wrong.double().mean())
         if share > best_share:
             best, best_share = saved, share

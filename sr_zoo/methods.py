@@ -20,7 +20,7 @@ from sr_zoo.objectives import OBJECTIVES
 from sr_zoo.operators import Downsampler
 from sr_zoo.optimizers import make_optimizers, warmup_cosine
 
-__all__ = ["METHODS", "AffMSE", "MSE", "SuperResolver", "TrainingDiverged"]
+__all__ = ["METHODS", "MSE", "AffMSE", "SuperResolver", "TrainingDiverged"]
 
 
 class SuperResolver(pl.LightningModule):

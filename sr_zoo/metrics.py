@@ -1,8 +1,7 @@
 """The benchmark's figures, as functions of pictures and as torchmetrics classes that average over a set.
 
 Every figure is per picture and then averaged: pooling squared errors over a set gives another number. Pictures are
-``(batch, 3 or 1, height, width)``; ``quantize`` turns [0, 1] into the 8-bit values 0…255 that a file would hold, and
-comparisons are made on those.
+``(batch, 3 or 1, height, width)``; comparisons are made on the 8-bit values 0…255 that a file would hold.
 """
 
 import torch
@@ -12,14 +11,19 @@ from torchmetrics import Metric
 
 from sr_zoo.operators import Downsampler
 
-__all__ = ["PictureMean", "lr_psnr", "lr_psnr_8bit", "luma", "psnr_y", "quantize", "reproduced", "ssim_y"]
+__all__ = ["PictureMean", "lr_psnr", "lr_psnr_8bit", "luma", "psnr_y", "quantize", "reproduced", "round_clip", "ssim_y"]
 
 CAP = 200.0  # dB; a perfect float result would be infinite and no mean could follow
 
 
 def quantize(x: Tensor) -> Tensor:
-    """[0, 1] → 0…255, rounded half up and clipped as MATLAB's uint8, still a float tensor."""
-    return torch.floor(x * 255 + 0.5).clamp(0, 255)
+    """[0, 1] → the 8-bit values 0…255, still a float tensor."""
+    return round_clip(x * 255)
+
+
+def round_clip(x: Tensor) -> Tensor:
+    """Values around 0…255, rounded half up and clipped as MATLAB's uint8."""
+    return torch.floor(x + 0.5).clamp(0, 255)
 
 
 def luma(picture: Tensor) -> Tensor:
@@ -69,8 +73,7 @@ def lr_psnr_8bit(saved: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
 
 def reproduced(saved: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
     """Share of LR samples that the saved picture gives back after A, rounding and clipping. Both are 0…255."""
-    again = torch.floor(downsampler.A(saved.double()) + 0.5).clamp(0, 255)
-    return (again == lr).double().mean((-3, -2, -1))
+    return (round_clip(downsampler.A(saved.double())) == lr).double().mean((-3, -2, -1))
 
 
 class PictureMean(Metric):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["PictureError", "SUFFIXES", "find_pictures", "read_picture", "write_picture"]
+__all__ = ["SUFFIXES", "PictureError", "find_pictures", "read_picture", "write_picture"]
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -96,7 +96,7 @@ def find_pictures(folder: str | Path) -> list[Path]:
         raise PictureError(f"{folder}: no such folder")
     return sorted(
         p for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES and p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder))
     )  # fmt: skip
 
 
@@ -114,6 +114,10 @@ def _to_array(image: Image.Image, keep_grey: bool) -> np.ndarray:
     if keep_grey and image.mode in ("1", "L"):
         return np.array(image.convert("L"))
     return np.array(image.convert("RGB"))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _umask() -> int:

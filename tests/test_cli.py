@@ -1,0 +1,153 @@
+"""The command line as a user meets it: what it prints, its exit codes, and bad input in one line."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_zoo.cli import main
+from tests.test_picture import damaged
+
+
+@pytest.fixture
+def photo(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_imports_nothing_heavy():
+    command = (
+        "import sys; sys.argv=['sr-zoo','--help']\nfrom sr_zoo.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert "upscale" in done.stdout
+    assert not {"torch", "lightning", "PIL", "numpy"} & set(done.stdout.split())
+
+
+def test_upscale_prints_its_proof(capsys, photo, checkpoint):
+    code, out, err = run(capsys, "upscale", photo, "--model", checkpoint)
+    assert code == 0 and not err
+    assert Image.open(photo.with_name("photo_x4.png")).size == (224, 160)
+    assert "56×40" in out and "224×160" in out and "gives back all 6,720 of the input's samples" in out and "dB" in out
+
+
+def test_upscale_into_a_folder(capsys, photo, checkpoint, tmp_path):
+    Image.open(photo).convert("L").save(tmp_path / "grey.bmp")
+    code, out, _ = run(capsys, "upscale", photo, tmp_path / "grey.bmp", "-o", tmp_path / "out", "--model", checkpoint)
+    assert code == 0 and len(out.splitlines()) == 2
+    assert Image.open(tmp_path / "out" / "grey_x4.png").mode == "L"
+    code, _, _ = run(capsys, "upscale", photo, "-o", tmp_path / "named.webp", "--model", checkpoint)
+    assert code == 0 and (tmp_path / "named.webp").exists()
+
+
+def test_bad_pictures_are_one_line_each_and_do_not_stop_the_rest(capsys, photo, checkpoint, tmp_path, picture):
+    reasons = damaged(tmp_path, picture)
+    bad = [tmp_path / name for name in reasons]
+    code, out, err = run(capsys, "upscale", *bad, photo, "-o", tmp_path / "out", "--model", checkpoint)
+    assert code == 1 and len(out.splitlines()) == 1
+    assert len(err.splitlines()) == len(bad)
+    for line, (name, reason) in zip(err.splitlines(), reasons.items()):
+        assert line.startswith("sr-zoo: ") and name in line and reason in line
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
+
+
+def test_a_1x1_picture_works(capsys, checkpoint, tmp_path):
+    Image.new("RGB", (1, 1), (255, 7, 0)).save(tmp_path / "dot.png")
+    assert run(capsys, "upscale", tmp_path / "dot.png", "--model", checkpoint)[0] == 0
+    assert Image.open(tmp_path / "dot_x4.png").size == (4, 4)
+
+
+def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    (tmp_path / "old.png").write_bytes(b"precious")
+    code, _, err = run(capsys, "upscale", tmp_path / "bad.png", "-o", tmp_path / "old.png", "--model", checkpoint)
+    assert code == 1 and "bad.png" in err and (tmp_path / "old.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["upscale", "{photo}", "--model", "afmse-x4"], 1, "did you mean 'affmse-x4'?"),
+        (["upscale", "{photo}", "--model", "{photo}"], 1, "is a file, expected a checkpoint folder"),
+        (["upscale", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is the input itself"),
+        (["upscale", "{photo}", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is a file; several pictures"),
+        (["upscale", "{photo}", "x/photo.png", "-o", "{out}", "--model", "{model}"], 2, "same name"),
+        (["upscale", "{photo}", "-o", "{photo}/x.png", "--model", "{model}"], 1, "cannot be written"),
+        (["upscale", "{photo}", "-o", "x.jpg", "--model", "{model}"], 1, "losslessly"),
+        (["benchmark", "bicubic", "--data", "{out}", "--output", "{out}"], 1, "Set5: no PNG files"),
+        (["benchmark", "bicubic", "--scale", "1", "--sets", "Set5", "--data", "{sets}", "--output", "{out}"], 1, "scale: 1"),
+        (["benchmark", "bicubc", "--data", "{out}", "--output", "{out}"], 1, "no such model or folder"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments, code, message, capsys, photo, checkpoint, tmp_path):
+    (tmp_path / "sets" / "Set5").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "sets" / "Set5" / "a.png")
+    places = {"photo": photo, "model": checkpoint, "out": tmp_path / "out", "sets": tmp_path / "sets"}
+    before = photo.read_bytes()
+    got, _, err = run(capsys, *[a.format(**places) for a in arguments])
+    lines = [line for line in err.splitlines() if line.startswith("sr-zoo: ")]
+    assert got == code and len(lines) == 1 and message in lines[0] and "Traceback" not in err
+    assert photo.read_bytes() == before
+
+
+def test_usage_errors_exit_with_2(capsys):
+    for arguments in ([], ["upscale"], ["upscale", "x", "--precision", "half"], ["sharpen", "x"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+
+
+def test_damaged_checkpoints(capsys, photo, checkpoint):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    code, _, err = run(capsys, "upscale", photo, "--model", checkpoint)
+    assert code == 1 and "model.safetensors: damaged or truncated" in err and len(err.splitlines()) == 1
+    weights.unlink()
+    code, _, err = run(capsys, "upscale", photo, "--model", checkpoint)
+    assert code == 1 and "model.safetensors: no such file" in err and len(err.splitlines()) == 1
+    assert not photo.with_name("photo_x4.png").exists()
+
+
+def test_benchmark_prints_the_protocol_and_writes_rows(capsys, tmp_path, picture):
+    (tmp_path / "own").mkdir()
+    Image.fromarray(picture).save(tmp_path / "own" / "a.png")
+    code, out, _ = run(capsys, "benchmark", "pinv", "--sets", "own", "--data", tmp_path, "--output", tmp_path / "r")
+    assert code == 0 and "MATLAB imresize" in out and "pinv" in out
+    assert json.loads((tmp_path / "r" / "results.json").read_text())[0]["set"] == "own"
+
+
+def test_list(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and "affmse-x4" in out
+    code, out, _ = run(capsys, "list", "--json")
+    assert code == 0 and {"name", "method", "scale", "kernel", "results"} <= set(json.loads(out)[0])
+
+
+@pytest.mark.shared
+def test_shipped_model_beats_bicubic_by_far(shared):
+    """The weights that a user gets: a real picture, upscaled, is much nearer to the truth than bicubic."""
+    import torch
+
+    import sr_zoo
+    from sr_zoo import metrics
+    from sr_zoo.picture import read_picture
+
+    hr = read_picture(sorted((shared / "val").glob("cid22_t_33162*"))[0])[:256, :256]
+    model = sr_zoo.load("affmse-x4")
+    truth = torch.from_numpy(hr).permute(2, 0, 1)[None]
+    lr = (model.degrade(truth / 255) * 255).round()[0].permute(1, 2, 0).byte().numpy()
+    started = time.perf_counter()
+    sr = torch.from_numpy(np.array(sr_zoo.upscale(lr, model))).permute(2, 0, 1)[None]
+    assert time.perf_counter() - started < 60
+    bicubic = metrics.quantize(16 * model.downsampler.adjoint(torch.from_numpy(lr).permute(2, 0, 1)[None] / 255))
+    assert metrics.psnr_y(sr, truth, 4) > metrics.psnr_y(bicubic, truth, 4) + 0.8

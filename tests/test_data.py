@@ -1,0 +1,89 @@
+"""The cache decodes once and again when a file changes; crops depend on their number alone."""
+
+import os
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sr_zoo import data
+from sr_zoo.data import PictureCache, SRDataModule
+from sr_zoo.picture import PictureError, read_picture
+
+
+def module(folder, tmp_path, step=0, **options):
+    made = SRDataModule(str(folder), str(folder), 2, 32, cache_dir=str(tmp_path / "cache"), **options)
+    made.trainer = types.SimpleNamespace(max_steps=5, global_step=step)
+    made.setup("fit")
+    return made
+
+
+def test_cache_holds_the_pictures(folder, tmp_path):
+    cache = PictureCache(folder, tmp_path / "cache")
+    assert len(cache) == 3 and cache[0].shape == (80, 112, 3)
+    assert all(np.array_equal(cache[i], read_picture(folder / p)) for i, p in enumerate(("a.png", "b.bmp", "more/c.png")))
+
+
+def test_cache_is_decoded_once_and_again_on_change(folder, tmp_path, monkeypatch):
+    PictureCache(folder, tmp_path / "cache")
+    read, calls = data.read_picture, []
+    monkeypatch.setattr(data, "read_picture", lambda path: calls.append(path) or read(path))
+    PictureCache(folder, tmp_path / "cache")
+    assert not calls
+    os.utime(folder / "a.png", (1, 1))
+    PictureCache(folder, tmp_path / "cache")
+    assert len(calls) == 3
+    Image.new("RGB", (50, 50)).save(folder / "d.png")
+    assert len(PictureCache(folder, tmp_path / "cache")) == 4
+    with open(PictureCache(folder, tmp_path / "cache").path, "ab") as file:
+        file.truncate(100)
+    assert np.array_equal(PictureCache(folder, tmp_path / "cache")[0], read(folder / "a.png"))
+
+
+def test_unusable_files_are_named_skipped_and_counted(folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"nonsense")
+    Image.new("RGB", (200, 20)).save(folder / "thin.png")
+    with pytest.warns(UserWarning) as warned:
+        cache = PictureCache(folder, tmp_path / "cache", smallest=32)
+    assert len(cache) == 3 and len(cache.skipped) == 2
+    text = " ".join(str(w.message) for w in warned)
+    assert "broken.png" in text and "thin.png: 200×20 pixels, at least 32" in text
+
+
+def test_no_usable_picture_is_an_error(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.png").write_bytes(b"nonsense")
+    with pytest.warns(UserWarning), pytest.raises(PictureError, match=r"photos: no usable picture \(1 files, 1 skipped\)"):
+        PictureCache(tmp_path / "photos", tmp_path / "cache")
+
+
+def test_crops_depend_on_their_number_alone(folder, tmp_path):
+    whole = [batch["hr"] for batch in module(folder, tmp_path).train_dataloader()]
+    assert len(whole) == 5 and whole[0].shape == (2, 3, 32, 32) and whole[0].dtype == torch.uint8
+    resumed = [batch["hr"] for batch in module(folder, tmp_path, step=3).train_dataloader()]
+    assert len(resumed) == 2 and all(torch.equal(a, b) for a, b in zip(whole[3:], resumed))
+    other = next(iter(module(folder, tmp_path, seed=1).train_dataloader()))["hr"]
+    assert not torch.equal(whole[0], other)
+
+
+def test_crops_are_places_of_the_pictures(folder, tmp_path):
+    made = module(folder, tmp_path)
+    pictures = [made.train_pictures[i].transpose(2, 0, 1) for i in range(3)]
+    windows = [np.lib.stride_tricks.sliding_window_view(p, (32, 32), (1, 2)) for p in pictures]
+    crop = next(iter(made.train_dataloader()))["hr"][0].numpy()
+    turns = [np.rot90(c, k, (1, 2)) for c in (crop, crop[:, ::-1]) for k in range(4)]
+    assert any((w == t[:, None, None]).all((0, 3, 4)).any() for w in windows for t in turns)
+
+
+def test_validation_shows_whole_pictures(folder, tmp_path):
+    shapes = [tuple(batch["hr"].shape) for batch in module(folder, tmp_path).val_dataloader()]
+    assert shapes == [(1, 3, 80, 112)] * 3
+
+
+def test_folders_must_be_given(tmp_path):
+    with pytest.raises(PictureError, match="data.train"):
+        SRDataModule().setup("fit")
+    with pytest.raises(PictureError, match="data.val"):
+        SRDataModule().setup("validate")

@@ -1,0 +1,78 @@
+"""A checkpoint folder comes back bit for bit, or says in one line why not."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import sr_zoo
+from sr_zoo.hub import CheckpointError, list_models, save
+from sr_zoo.methods import AffMSE
+
+
+def test_round_trip(model, checkpoint):
+    again = sr_zoo.load(checkpoint)
+    lr = torch.rand(1, 3, 8, 9)
+    assert not again.training and torch.equal(again(lr), model(lr))
+    assert sorted(p.name for p in checkpoint.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_averaged_weights_are_what_is_saved(model, tmp_path):
+    model.setup("fit")
+    for p in model.ema.module.parameters():
+        p.data.fill_(0.25)
+    assert set(load_file(save(model, tmp_path / "x") / "model.safetensors")["tail.bias"].tolist()) == {0.25}
+
+
+def break_weights(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),
+        (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+            "damaged or truncated",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 64), "damaged or truncated"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or truncated"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda f: (f / "config.json").write_text(json.dumps({"method": "AffMSE", "colour": 1})), "unknown key 'colour'"),
+        (lambda f: break_weights(f, lambda s: s.pop("tail.bias")), "does not fit .*tail.bias"),
+        (lambda f: break_weights(f, lambda s: s.update({"tail.bias": torch.zeros(3)})), "does not fit"),
+        (lambda f: break_weights(f, lambda s: s.update(extra=torch.zeros(3))), "does not fit"),
+    ],
+)
+def test_damage_is_one_line(damage, message, checkpoint):
+    damage(checkpoint)
+    with pytest.raises(CheckpointError, match=message) as error:
+        sr_zoo.load(checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(CheckpointError, match="did you mean 'affmse-x4'"):
+        sr_zoo.load("afmse-x4")
+
+
+def test_a_module_without_a_name_cannot_be_saved(tmp_path):
+    with pytest.raises(CheckpointError, match="register"):
+        save(AffMSE(generator=torch.nn.Upsample(scale_factor=4)), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_shipped_models():
+    models = {m["name"]: m for m in list_models()}
+    assert {"affmse-x4", "mse-x4"} <= set(models)
+    for name in models:
+        model = sr_zoo.load(name)
+        assert all(torch.isfinite(p).all() for p in model.parameters())
+        assert {r["set"] for r in models[name]["results"]} == {"Set5", "Set14", "BSD100"}
+        assert all(r["model"] == name and r["scale"] == model.scale for r in models[name]["results"])

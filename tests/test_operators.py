@@ -1,0 +1,183 @@
+"""A, Aᵀ, A⁺ and Π keep their identities for every kernel, scale, size and precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from sr_zoo import _bands
+from sr_zoo.operators import Downsampler, IllConditionedKernel, make_kernel
+
+radius = torch.arange(9, dtype=torch.float64) - 4
+ROUND = torch.exp(-torch.sqrt(radius[:, None] ** 2 + radius[None] ** 2)).tolist()  # symmetric, not separable
+i, j = torch.arange(6.0, dtype=torch.float64)[:, None], torch.arange(7.0, dtype=torch.float64)
+# As measured: off centre, slanted, of no parity that suits all scales; neither separable nor symmetric.
+SKEW = torch.exp(-((i - 2.3) ** 2 + (j - 3.4) ** 2 + (i - 2.3) * (j - 3.4)) / 1.2).tolist()
+KERNELS = ["bicubic", "box", "gaussian", "round", "skew"]
+SCALES = [2, 3, 4, 8]
+SIZES = [(1, 1), (1, 5), (3, 7), (20, 33)]
+LARGER = [(66, 70)]  # where separable kernels go by blocks
+ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-10}
+
+
+def make(kernel: str, scale: int) -> Downsampler:
+    named = {"gaussian": f"gaussian:{0.36 * scale}", "round": ROUND, "skew": SKEW}
+    return Downsampler(named.get(kernel, kernel), scale)
+
+
+def cases(test):
+    test = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])(test)
+    return pytest.mark.parametrize("scale", SCALES)(pytest.mark.parametrize("kernel", KERNELS)(test))
+
+
+def largest(x: torch.Tensor) -> float:
+    return float(x.detach().abs().max())
+
+
+@cases
+def test_identities(kernel, scale, dtype):
+    operator, random = make(kernel, scale), torch.Generator().manual_seed(1)
+    for height, width in SIZES + LARGER * (kernel in ("bicubic", "gaussian")):
+        x = torch.rand(2, height, width, dtype=dtype, generator=random)
+        y = torch.rand(2, height * scale, width * scale, dtype=dtype, generator=random)
+        projected = operator.project(y, x)
+        limit = ACCURACY[dtype] * max(1.0, largest(projected))
+        assert largest(operator.A(operator.pinv(x)) - x) < limit, "A A⁺ = I"
+        assert largest(operator.A(projected) - x) < limit, "A Π = x"
+        assert largest(operator.project(projected, x) - projected) < limit, "Π Π = Π"
+        assert largest(operator.project(y, operator.A(y)) - y) < limit, "Π(y, A y) = y"
+
+
+@cases
+def test_symmetry(kernel, scale, dtype):
+    operator, random = make(kernel, scale), torch.Generator().manual_seed(2)
+    for height, width in SIZES + LARGER * (kernel in ("bicubic", "gaussian")):
+        x = torch.rand(height, width, dtype=dtype, generator=random)
+        u, v = torch.rand(2, height * scale, width * scale, dtype=dtype, generator=random)
+        size = float(u.norm() * v.norm())
+        inner = float((operator.A(u) * x).sum() - (u * operator.adjoint(x)).sum())
+        assert abs(inner) < ACCURACY[dtype] * float(u.norm() * x.norm()), "⟨A u, x⟩ = ⟨u, Aᵀ x⟩"
+        inner = float((operator.pinv(operator.A(u)) * v).sum() - (u * operator.pinv(operator.A(v))).sum())
+        assert abs(inner) < ACCURACY[dtype] * size, "A⁺A is symmetric: the projection is orthogonal, not oblique"
+
+
+def imresize(picture: np.ndarray, scale: int) -> np.ndarray:
+    """MATLAB's imresize(picture, 1/scale, 'bicubic') from its documentation, by explicit weights and indices."""
+
+    def cubic(t):
+        t = np.abs(t)
+        return (1.5 * t**3 - 2.5 * t**2 + 1) * (t <= 1) + (-0.5 * t**3 + 2.5 * t**2 - 4 * t + 2) * ((t > 1) & (t <= 2))
+
+    for axis in (0, 1):
+        size = picture.shape[axis]
+        out = -(-size // scale)
+        width = 4.0 * scale
+        u = np.arange(1, out + 1) * scale + 0.5 * (1 - scale)
+        left = np.floor(u - width / 2)
+        index = left[:, None] + np.arange(int(np.ceil(width)) + 2)
+        weights = cubic((u[:, None] - index) / scale) / scale
+        weights /= weights.sum(1, keepdims=True)
+        table = np.concatenate([np.arange(size), np.arange(size)[::-1]])
+        index = table[np.mod(index.astype(int) - 1, 2 * size)]
+        picture = np.einsum("ok,ok...->o...", weights, np.moveaxis(picture, axis, 0)[index])
+        picture = np.moveaxis(picture, 0, axis)
+    return picture
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (13, 70)])
+def test_bicubic_is_imresize(scale, size):
+    picture = np.random.default_rng(0).random((size[0] * scale, size[1] * scale))
+    expected = torch.from_numpy(imresize(picture, scale))
+    assert largest(Downsampler("bicubic", scale).A(torch.from_numpy(picture)) - expected) < 1e-12
+    assert largest(Downsampler("bicubic", scale).A(torch.from_numpy(picture).float()) - expected) < 1e-6
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_pinv_is_moore_penrose(scale):
+    """Against numpy's pseudo-inverse of A written out as a matrix."""
+    for kernel in KERNELS:
+        operator = make(kernel, scale)
+        rows = torch.eye(36 * scale**2, dtype=torch.float64).reshape(-1, 4 * scale, 9 * scale)
+        matrix = operator.A(rows).flatten(1).T
+        x = torch.rand(4, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        assert largest(operator.pinv(x).flatten() - torch.linalg.pinv(matrix) @ x.flatten()) < 1e-10
+
+
+@pytest.mark.parametrize("what", ["down", "adjoint", "pinv"])
+def test_bands_equal_dense(what, monkeypatch):
+    """The two ways of computing one axis are the same map."""
+    operator = Downsampler("bicubic", 4)
+    x = torch.rand(3, 4 * 75, 4 * 50, dtype=torch.float64) if what == "down" else torch.rand(3, 75, 50, dtype=torch.float64)
+    run = operator.A if what == "down" else getattr(operator, what)
+    blocks = run(x)
+    monkeypatch.setattr(_bands, "DENSE", 1000)
+    assert largest(run(x) - blocks) < 1e-14
+
+
+def test_gradients_are_the_adjoint():
+    for kernel in ("bicubic", "skew"):
+        operator = make(kernel, 2)
+        x = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+        y = torch.rand(6, 8, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(operator.project, (y, x))
+
+
+def test_constant_stays_constant():
+    for kernel in KERNELS:
+        for scale in SCALES:
+            operator = make(kernel, scale)
+            assert largest(operator.A(torch.full((5 * scale, 9 * scale), 0.3, dtype=torch.float64)) - 0.3) < 1e-12
+
+
+def test_ill_conditioned_kernel_says_so_and_takes_a_ridge():
+    with pytest.raises(IllConditionedKernel, match=r"condition number of A Aᵀ is .*ridge"):
+        Downsampler("gaussian:6", 2)
+    operator = Downsampler("gaussian:6", 2, ridge=1e-3)
+    assert not operator.exact and Downsampler().exact
+    x = torch.rand(6, 7, dtype=torch.float64)
+    rows = torch.eye(12 * 14, dtype=torch.float64).reshape(-1, 12, 14)
+    matrix = operator.A(rows).flatten(1).T
+    tikhonov = matrix.T @ torch.linalg.inv(matrix @ matrix.T + 1e-3 * torch.eye(42, dtype=torch.float64)) @ x.flatten()
+    assert largest(operator.pinv(x).flatten() - tikhonov) < 1e-9
+
+
+@pytest.mark.parametrize("scale, condition", [(2, 2.12), (3, 2.05), (4, 2.06), (8, 2.06)])
+def test_condition_of_bicubic(scale, condition):
+    """Per axis these were measured independently; in the plane they multiply."""
+    assert Downsampler("bicubic", scale).condition == pytest.approx(condition**2, rel=5e-3)
+
+
+def test_paper_gaussian():
+    operator = Downsampler("gaussian:1.09:9", 4)
+    assert make_kernel("gaussian:1.09:9", 4).shape == (10, 10)
+    assert operator.condition == pytest.approx(1.15**2, rel=5e-3)
+
+
+def test_works_in_float32_under_autocast_and_after_inference_mode():
+    operator, x = Downsampler(), torch.rand(1, 3, 9, 9)
+    with torch.inference_mode():
+        operator.project(torch.rand(1, 3, 36, 36), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = torch.rand(1, 3, 36, 36, requires_grad=True)
+        sr = operator.project(y, x)
+    assert sr.dtype == torch.float32 and largest(operator.A(sr) - x) < 1e-6
+    sr.square().sum().backward()
+    assert torch.isfinite(y.grad).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("bicubic", 1), "scale"), (("bicubic", 2.0), "scale"), (("lanczos", 4), "kernel"), (("gaussian:x", 4), "kernel"),
+        (("gaussian:-1", 4), "kernel"), (("gaussian", 4), "kernel"), (([[1.0, float("nan")]], 4), "kernel"),
+        (([1.0, 2.0], 4), "kernel"), (([[0.0]], 4), "kernel"), (("bicubic", 4, -1.0), "ridge"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Downsampler(*arguments)
+
+
+def test_size_must_be_a_multiple():
+    with pytest.raises(ValueError, match="10×9 is not a multiple of the scale 4"):
+        Downsampler().A(torch.zeros(9, 10))

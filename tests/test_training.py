@@ -1,0 +1,123 @@
+"""Training: recipes run, a killed one goes on exactly, a diverged one says so and keeps good weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import sr_zoo
+from sr_zoo.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def recipe(folder, tmp_path):
+    """The recipe of affmse-x4, made small; returns a function (changes) → command line."""
+
+    def make(where: Path, steps: int, **model):
+        config = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
+        config["model"]["init_args"].update(
+            {"generator": {"name": "residual", "width": 16, "depth": 1}, "warmup_steps": 5, **model}
+        )
+        config["data"].update(
+            train=str(folder), val=str(folder), crop_size=32, batch_size=2, cache_dir=str(tmp_path / "cache")
+        )
+        config["trainer"].update(precision="32-true", max_steps=steps, val_check_interval=20, log_every_n_steps=1)
+        for callback in config["trainer"]["callbacks"]:
+            arguments = callback["init_args"]
+            if "folder" in arguments:
+                arguments["folder"] = str(where / "best")
+            else:
+                arguments["dirpath"] = str(where)
+            if "every_n_steps" in arguments:
+                arguments["every_n_steps"] = 7
+        config["trainer"]["logger"]["init_args"]["save_dir"] = str(where)
+        path = where.with_suffix(".yaml")
+        path.write_text(yaml.safe_dump(config))
+        return ["fit", "--config", str(path)]
+
+    return make
+
+
+def start(arguments, **options) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "sr_zoo", *arguments], env=environment, **options)
+
+
+def test_killed_and_resumed_equals_undisturbed(recipe, tmp_path):
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    assert start(recipe(tmp_path / "whole", 70), **quiet).wait() == 0
+
+    command = recipe(tmp_path / "killed", 70)
+    process, last = start(command, **quiet), tmp_path / "killed" / "last.ckpt"
+    while not last.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = torch.load(last, weights_only=False)["global_step"]
+    assert step % 7 == 0 and 0 < step < 70, "must have been killed in the middle"
+    assert start([*command, "--ckpt_path", str(last)], **quiet).wait() == 0
+
+    one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=False) for n in ("whole", "killed"))
+    assert one["global_step"] == two["global_step"] == 70
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    assert all(torch.equal(v, two["state_dict"][k]) for k, v in one["state_dict"].items())
+    one, two = (load_file(tmp_path / n / "best" / "model.safetensors") for n in ("whole", "killed"))
+    assert all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, picture):
+    assert main(recipe(tmp_path / "run", 40, learning_rate=2e-3)) == 0
+    model = sr_zoo.load(tmp_path / "run" / "best")
+    assert model.config["generator"]["width"] == 16
+    assert sr_zoo.upscale(picture, model).size == (224, 160)
+    header, *lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert {"loss/generator", "psnr", "val/psnr", "val/lr_psnr"} <= set(header.split(","))
+    losses = [float(line.split(",")[header.split(",").index("loss/generator")] or "nan") for line in lines]
+    losses = [x for x in losses if x == x]
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_divergence_is_one_line_and_keeps_good_weights(recipe, tmp_path, capsys):
+    assert main(recipe(tmp_path / "run", 40, learning_rate=1e30, warmup_steps=1, optimizer="adam")) == 1
+    error = capsys.readouterr().err
+    line = [x for x in error.splitlines() if x.startswith("sr-zoo: ")]
+    assert len(line) == 1 and "at step" in line[0] and "learning_rate" in line[0]
+    kept = torch.load(tmp_path / "run" / "last-good.ckpt", weights_only=False)["state_dict"]
+    assert all(torch.isfinite(v).all() for v in kept.values())
+
+
+def test_wrong_folders_are_one_line(recipe, tmp_path, capsys):
+    assert main([*recipe(tmp_path / "run", 5), "--data.train", str(tmp_path / "nowhere")]) == 1
+    line = [x for x in capsys.readouterr().err.splitlines() if x.startswith("sr-zoo: ")]
+    assert len(line) == 1 and "nowhere: no such folder" in line[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_optimizers_hold_every_parameter_once(optimizer, model):
+    from sr_zoo.optimizers import make_optimizers
+
+    held = [id(p) for o in make_optimizers(model.generator, optimizer, 1e-3) for g in o.param_groups for p in g["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.generator.parameters())
+
+
+def test_muon_orthogonalises():
+    """Singular values of an update are near one another, whatever those of the gradient."""
+    from sr_zoo.optimizers import Muon
+
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(16, 16, 3, 3))
+    weight.grad = torch.randn(16, 16, 3, 3) * torch.logspace(0, -1, 16)[:, None, None, None]
+    Muon([weight], lr=1.0).step()
+    values = torch.linalg.svdvals(weight.detach().flatten(1)) / (0.2 * 12)
+    assert values.min() > 0.5 and values.max() < 1.4
+    assert torch.linalg.svdvals(weight.grad.flatten(1)).min() < 0.2 * torch.linalg.svdvals(weight.grad.flatten(1)).max()
