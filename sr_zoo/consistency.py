@@ -14,7 +14,13 @@ CONSISTENCIES = Registry("consistency")
 
 
 class Consistency(nn.Module):
-    """(raw, lr) → sr; tensors are ``(batch, colours, height, width)`` in [0, 1], HR being ``scale`` times LR in size."""
+    """(raw, lr) → sr; tensors are ``(batch, colours, height, width)`` in [0, 1], HR being ``scale`` times LR in size.
+
+    Attributes:
+        promise: what a user may expect of the output, for the model card.
+    """
+
+    promise = "Nothing holds its output to the input; it is here to be compared with."
 
     def __init__(self, downsampler: Downsampler):
         super().__init__()
@@ -43,6 +49,8 @@ class Free(Consistency):
 class Soft(Consistency):
     """As Free, with the penalty λ‖A ŷ − x‖² (mean over LR samples); λ is ours, the paper does not state it."""
 
+    promise = "Its output is held near the input by a penalty only; nothing is promised."
+
     def __init__(self, downsampler: Downsampler, weight: float = 10.0):
         super().__init__(downsampler)
         self.weight = weight
@@ -54,6 +62,11 @@ class Soft(Consistency):
 @CONSISTENCIES.register("affine")
 class Affine(Consistency):
     """ŷ = Π(ỹ, x): of whatever the network says, only what A cannot see survives (paper, section 3.1)."""
+
+    promise = (
+        "Its output, downsampled by the operator, is the input again: exactly in float, and sample by sample in the saved "
+        "8-bit file wherever the input has a pre-image in 0…255."
+    )
 
     def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
         return self.downsampler.project(raw.float(), lr)

@@ -162,7 +162,7 @@ class SuperResolver(pl.LightningModule):
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             # Before the step: the weights in memory and on disk are still good ones.
             raise TrainingDiverged(
-                f"the {name}'s loss is {float(loss)} with gradient norm {float(norm)} at step {self.trainer.global_step}; "
+                f"the {name}'s loss is {loss.item()} with gradient norm {norm.item()} at step {self.trainer.global_step}; "
                 "the weights before this step are kept; try a lower learning_rate or a gradient_clip"
             )
         for i, optimizer in enumerate(optimizers):

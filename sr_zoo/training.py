@@ -1,5 +1,6 @@
 """``sr-zoo fit | validate | test``: LightningCLI over the methods and the data module, and what a training leaves behind."""
 
+import warnings
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -15,6 +16,8 @@ __all__ = ["SaveFolder", "run"]
 
 def run(arguments: list[str]) -> None:
     """Run a Lightning subcommand; ``arguments`` as on the command line, the subcommand first."""
+    # Lightning warns that arguments are given beside sys.argv; here they are sys.argv, or a test's.
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
     LightningCLI(
         SuperResolver,
         SRDataModule,

@@ -77,7 +77,7 @@ def damaged(tmp_path, picture):
         + b"IDAT"
     )
     contents = {
-        "text.png": b"this is not a picture\n", "cut.png": png.read_bytes()[:900], "cut.jpg": jpeg.read_bytes()[:700],
+        "text.png": b"this is not a picture\n", "cut.png": png.read_bytes()[:900], "short.jpg": jpeg.read_bytes()[:700],
         "empty.png": b"", "bomb.png": bomb + bytes(64),
     }  # fmt: skip
     for name, content in contents.items():
@@ -85,7 +85,7 @@ def damaged(tmp_path, picture):
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
     (tmp_path / "folder.png").mkdir()
     return {
-        "text.png": "not a picture", "cut.png": "truncated", "cut.jpg": "truncated", "empty.png": "empty",
+        "text.png": "not a picture", "cut.png": "truncated", "short.jpg": "truncated", "empty.png": "empty",
         "bomb.png": "bombs", "float.tif": "floating-point", "folder.png": "directory", "missing.png": "no such file",
     }  # fmt: skip
 

@@ -1,0 +1,20 @@
+# What a contributor runs.
+.PHONY: check test slow readme speed
+
+check:
+	ruff check .
+	ruff format --check .
+	pytest
+
+test:
+	pytest
+
+slow:
+	pytest -m slow
+
+# Tables and the figure in README.md and the model cards, from checkpoints/*/results.json
+readme:
+	python -m benchmarks.readme
+
+speed:
+	python -m benchmarks.speed

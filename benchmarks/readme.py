@@ -1,0 +1,99 @@
+"""Writes what is generated in README.md and the model cards: ``python -m benchmarks.readme [--check]``.
+
+Everything comes from checkpoints/*/results.json and benchmarks/results/; with --check nothing is written and the exit code
+says whether all is up to date.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from benchmarks.common import RESULTS, ROOT
+from sr_zoo.card import model_card, results_table
+
+TRAINING = """779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers
+(Unsplash licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*)
+and 91 of T91; 20 others of the same sources for validation. BSD100, Set5 and Set14 were used for the table only. Because of
+BSDS500 and T91 the weights are for non-commercial use; the code is Apache-2.0."""
+LICENCE = "cc-by-nc-4.0"
+
+# Y-PSNR / SSIM at ×4 as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few small ones.
+PUBLISHED = [
+    ("SRCNN", "57 k", "30.48 / 0.8628", "27.49 / 0.7503", "26.90 / 0.7101"),
+    ("FSRCNN", "12 k", "30.71 / 0.8657", "27.59 / 0.7535", "26.98 / 0.7150"),
+    ("VDSR", "665 k", "31.35 / 0.8838", "28.01 / 0.7674", "27.29 / 0.7251"),
+    ("LapSRN", "813 k", "31.54 / 0.8850", "28.19 / 0.7720", "27.32 / 0.7280"),
+    ("CARN-M", "412 k", "31.92 / 0.8903", "28.42 / 0.7762", "27.44 / 0.7304"),
+    ("EDSR-baseline", "1518 k", "32.09 / 0.8938", "28.58 / 0.7813", "27.57 / 0.7357"),
+    ("RLFN", "543 k", "32.24 / 0.8952", "28.62 / 0.7813", "27.60 / 0.7364"),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of date")
+    options = parser.parse_args()
+    wanted = pages()
+    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
+    for path in stale:
+        print(f"{'out of date' if options.check else 'written'}: {path.relative_to(ROOT)}")
+        if not options.check:
+            path.write_text(wanted[path])
+    return 1 if options.check and stale else 0
+
+
+def pages() -> dict[Path, str]:
+    """Path → text of every generated page."""
+    out = {f / "README.md": model_card(f, TRAINING, LICENCE) for f in folders()}
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    for name, content in {"results": results(), "published": published(), "learned": learned(), "speed": speed()}.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert pattern.search(text), f"README.md has no place for {name}"
+        text = pattern.sub(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
+    return {**out, readme: text}
+
+
+def folders() -> list[Path]:
+    return sorted(p.parent for p in (ROOT / "checkpoints").glob("*/results.json"))
+
+
+def results() -> str:
+    rows = [r for r in json.loads((RESULTS / "baselines" / "results.json").read_text()) if r["scale"] == 4]
+    for folder in reversed(folders()):
+        rows += json.loads((folder / "results.json").read_text())
+    return results_table(rows, names=True)
+
+
+def published() -> str:
+    lines = ["| ×4 | parameters | Set5 | Set14 | BSD100 |", "|---|---|---|---|---|"]
+    for folder in reversed(folders()):
+        rows = {r["set"]: r for r in json.loads((folder / "results.json").read_text())}
+        cells = [f"{rows[s]['psnr']:.2f} / {rows[s]['ssim']:.4f}" for s in ("Set5", "Set14", "BSD100")]
+        lines.append(f"| **{folder.name}** | {rows['Set5']['parameters'] // 1000} k | " + " | ".join(cells) + " |")
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in PUBLISHED])
+
+
+def learned() -> str:
+    lines = ["| A⁺ | error of A A⁺ = I | idempotence | asymmetry | seconds |", "|---|---|---|---|---|"]
+    for r in json.loads((RESULTS / "learned_pinv.json").read_text())["rows"]:
+        seconds = f"{r['seconds']:.1f}" if r["seconds"] else ""
+        lines.append(f"| {r['inverse']} | {r['error']:.1e} | {r['idempotence']:.1e} | {r['asymmetry']:.1e} | {seconds} |")
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    r = json.loads((RESULTS / "speed.json").read_text())
+    p = r["projection"]
+    return (
+        f"The projection costs {100 * p['bf16']['ratio']:.1f} % of the generator's time in bf16 and "
+        f"{100 * p['float32']['ratio']:.1f} % in float32 (one 512×512 LR picture); reading crops and making their LR side costs "
+        f"{100 * r['data']['ratio']:.1f} % of a training step; float32 takes {p['float32_over_bf16']:.2f} times as long as bf16 "
+        f"({r['threads']} threads, torch {r['torch']})."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What README.md and the cards claim is what results.json says, and its commands are the program's."""
+
+import re
+import shlex
+
+import pytest
+
+from benchmarks import readme
+from benchmarks.common import ROOT
+from sr_zoo.cli import _parser
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_generated_parts_are_up_to_date():
+    for path, text in readme.pages().items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)} is out of date: make readme"
+
+
+def test_commands_are_the_programs():
+    commands = re.findall(
+        r"^(?:pip .*&& )?(sr-zoo .*)$", "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)), re.MULTILINE
+    )
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command)[1:]
+        assert words[0] in ("upscale", "fit")
+        if words[0] == "upscale":
+            _parser().parse_args(words)
+        for word in words:
+            if word.endswith((".yaml", "examples/astronaut.png")):
+                assert (ROOT / word).is_file(), word
+
+
+def test_python_lines_run(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "large.png").is_file()
+
+
+@pytest.mark.parametrize("module", ["learned_pinv", "speed"])
+def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
+    import importlib
+
+    monkeypatch.setattr("sys.argv", [module, "--quick", "--output", str(tmp_path / "x.json")])
+    importlib.import_module(f"benchmarks.{module}").main()
+    assert (tmp_path / "x.json").is_file()
