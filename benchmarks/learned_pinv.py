@@ -1,8 +1,8 @@
 """The paper's learned A⁺ beside the closed form: ``python -m benchmarks.learned_pinv [--quick]``.
 
 The paper trains A⁺ as a convolution and pixel shuffle on white noise: ‖A y − A B A y‖² + ‖B x − B A B x‖² (appendix of
-Sønderby et al. 2017). Here the same kernel (9×9 Gaussian of σ = 1.09, scale 4) and the same 5×5 taps, several starts, against
-the closed form as it is and cut to 5×5. Per pixel of white noise: error of A B = I, idempotence and obliqueness of B A
+Sønderby et al. 2017). Here the same kernel (9×9 Gaussian of σ = 1.09, scale 4) and the same 5×5 taps, several starts,
+against the closed form as it is and cut to 5×5. Per pixel of white noise: error of A B = I, idempotence and obliqueness of B A
 (asymmetry: 0 for an orthogonal projection), seconds. Writes benchmarks/results/learned_pinv.json.
 """
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.card import model_card, results_table
 
-TRAINING = """779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers
-(Unsplash licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*)
-and 91 of T91; 20 others of the same sources for validation. BSD100, Set5 and Set14 were used for the table only. Because of
+TRAINING = """779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS
+wallpapers (Unsplash licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and
+*test*) and 91 of T91; 20 others of the same sources for validation. BSD100, Set5 and Set14 were used for the table only. Because of
 BSDS500 and T91 the weights are for non-commercial use; the code is Apache-2.0."""
 LICENCE = "cc-by-nc-4.0"
 
-# Y-PSNR / SSIM at ×4 as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few small ones.
+# Y-PSNR / SSIM at ×4 as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few
+# small ones.
 PUBLISHED = [
     ("SRCNN", "57 k", "30.48 / 0.8628", "27.49 / 0.7503", "26.90 / 0.7101"),
     ("FSRCNN", "12 k", "30.71 / 0.8657", "27.59 / 0.7535", "26.98 / 0.7150"),
@@ -89,9 +90,9 @@ def speed() -> str:
     p = r["projection"]
     return (
         f"The projection costs {100 * p['bf16']['ratio']:.1f} % of the generator's time in bf16 and "
-        f"{100 * p['float32']['ratio']:.1f} % in float32 (one 512×512 LR picture); reading crops and making their LR side costs "
-        f"{100 * r['data']['ratio']:.1f} % of a training step; float32 takes {p['float32_over_bf16']:.2f} times as long as bf16 "
-        f"({r['threads']} threads, torch {r['torch']})."
+        f"{100 * p['float32']['ratio']:.1f} % in float32 (one 512×512 LR picture); reading crops and making their LR side "
+        f"costs {100 * r['data']['ratio']:.1f} % of a training step; float32 takes {p['float32_over_bf16']:.2f} times as long "
+        f"as bf16 ({r['threads']} threads, torch {r['torch']})."
     )
 
 

@@ -8,94 +8,96 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DENSE = 64  # LR samples up to which an axis is one dense matrix; measured on two cores, see benchmarks/speed.py
-BLOCK = 32  # LR samples in one block of a larger picture
+DENSE = 64  # LR samples up to which an axis is one dense matrix; benchmarks/speed.py compares
+BLOCK = 16  # LR samples in one block of a larger picture
 
 
 class SeparableFilter:
-    """A symmetric kernel that is an outer product: rows, then columns. All arguments and results as in Downsampler."""
+    """A symmetric kernel that is an outer product. All arguments and results as in Downsampler.
+
+    Downwards the rows' axis shrinks first, upwards it grows last: the large picture is touched once, along whole rows.
+    """
 
     def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int):
-        self.axes = {-2: _Line(rows, scale, period), -1: _Line(columns, scale, period)}
+        self.rows, self.columns = _Line(rows, scale, period), _Line(columns, scale, period)
         # The spectrum of G is the product of the two axes'.
-        self.condition = self.axes[-2].condition * self.axes[-1].condition
+        self.condition = self.rows.condition * self.columns.condition
 
     def down(self, hr: Tensor) -> Tensor:
-        return self._both(hr, "down", 0.0)
+        return self.columns.apply(self.rows.apply(hr, "down", -2), "down", -1)
 
-    def adjoint(self, lr: Tensor) -> Tensor:
-        return self._both(lr, "adjoint", 0.0)
+    def adjoint(self, lr: Tensor, onto: Tensor | None = None) -> Tensor:
+        return self.rows.apply(self.columns.apply(lr, "adjoint", -1), "adjoint", -2, onto=onto)
 
-    def pinv(self, lr: Tensor, tail: float) -> Tensor:
-        return self._both(lr, "pinv", tail)
-
-    def _both(self, x: Tensor, what: str, tail: float) -> Tensor:
-        # Downwards rows shrink first, upwards columns grow last: either way the larger picture is touched once.
-        for dim in (-2, -1):
-            x = self.axes[dim].apply(x, what, tail, dim)
-        return x
+    def pinv(self, lr: Tensor, tail: float, onto: Tensor | None = None) -> Tensor:
+        """A⁺ lr; with ``onto`` it is added to that picture in place, which saves a pass over it."""
+        # G⁻¹ is long but works on the LR picture, Aᵀ is short: cheaper than their product in one go.
+        solved = self.columns.apply(self.rows.apply(lr, "solve", -2, tail), "solve", -1, tail)
+        return self.adjoint(solved, onto)
 
 
 class _Line:
-    """A, Aᵀ and A⁺ along one axis."""
+    """A (``down``), Aᵀ (``adjoint``) and G⁻¹ (``solve``) along one axis."""
 
     def __init__(self, taps: Tensor, scale: int, period: int):
         self.taps, self.scale = taps, scale
         spectrum = _spectrum(_gram(taps[:, None], (scale, 1)), (period, 1))[:, 0]
         self.condition = _condition(spectrum)
         self.inverse_gram = torch.fft.ifft(1 / spectrum).real if self.condition < torch.inf else None
-        self._taps, self._matrices = {}, {}
+        self._matrices = {}
 
-    def apply(self, x: Tensor, what: str, tail: float, dim: int) -> Tensor:
+    def apply(self, x: Tensor, what: str, dim: int, tail: float = 0.0, onto: Tensor | None = None) -> Tensor:
         samples = x.shape[dim] // (self.scale if what == "down" else 1)
         if samples <= DENSE:
             matrix = self._cached((what, tail, samples), x, lambda: self._dense(what, tail, samples))
-            return matrix @ x if dim == -2 else x @ matrix.mT
-        band = self._cached((what, tail, "band"), x, lambda: self._band(what, tail))
-        return self._blocks(x, band, what, samples, dim)
+            out = matrix @ x if dim == -2 else x @ matrix.mT
+            return out if onto is None else onto.add_(out)
+        return self._blocks(x, what, dim, tail, onto)
 
-    def _blocks(self, x: Tensor, band: Tensor, what: str, samples: int, dim: int) -> Tensor:
-        """Each block of outputs is one product of the shared band with the window of inputs it depends on."""
-        down = what == "down"
-        hop = BLOCK * self.scale if down else BLOCK
-        window, count = band.shape[1], -(-samples // BLOCK)
+    def _blocks(self, x: Tensor, what: str, dim: int, tail: float, onto: Tensor | None = None) -> Tensor:
+        """Each block of outputs is one product of a Toeplitz matrix, the same for all, with the inputs it depends on."""
+        band = self._cached((what, tail), x, lambda: self._band(what, tail))
+        planes = x.reshape(-1, *x.shape[-2:])
+        hop = BLOCK * self.scale if what == "down" else BLOCK
         # Half of what a window holds beyond its own block lies before it.
-        before = (window - hop) // 2
-        index = _mirror(torch.arange(-before, (count - 1) * hop + window - before, device=x.device), x.shape[dim])
-        windows = x.index_select(dim, index).unfold(dim, window, hop)
-        size = samples * (1 if down else self.scale)
-        if dim == -1:
-            return (windows @ band.mT).flatten(-2)[..., :size]
-        return (band @ windows.mT).flatten(-3, -2)[..., :size, :]
+        before, size = (band.shape[1] - hop) // 2, x.shape[dim]
+        shared = (band if dim == -2 else band.mT).expand(len(planes), -1, -1)
+        pieces = []
+        for start in range(0, size, hop):
+            first, last = start - before, start - before + band.shape[1]
+            if first >= 0 and last <= size:
+                window = planes.narrow(dim, first, last - first)
+            else:
+                window = planes.index_select(dim, _mirror(torch.arange(first, last, device=x.device), size))
+            piece = torch.bmm(shared, window) if dim == -2 else torch.bmm(window, shared)
+            if start + hop > size:  # the last block may be cut short
+                piece = piece.narrow(dim, 0, (size - start) * band.shape[0] // hop)
+            if onto is None:
+                pieces.append(piece)
+            else:
+                target = onto.view(-1, *onto.shape[-2:])
+                target.narrow(dim, start * band.shape[0] // hop, piece.shape[dim]).add_(piece)
+        if onto is not None:
+            return onto
+        out = torch.cat(pieces, dim)
+        return out.reshape(*x.shape[:-2], *out.shape[-2:])
 
     def _dense(self, what: str, tail: float, samples: int) -> Tensor:
         size = samples * (self.scale if what == "down" else 1)
-        eye = torch.eye(size, dtype=torch.float64)
-        return self._blocks(eye, self._band(what, tail), what, samples, -2)
+        return self._blocks(torch.eye(size, dtype=torch.float64), what, -2, tail)
 
     def _band(self, what: str, tail: float) -> Tensor:
-        """The Toeplitz matrix of one block."""
-        taps, s = self._kernel(what, tail), self.scale
-        if what == "down":
-            window = s * (BLOCK - 1) + len(taps)
-            position = torch.arange(window) - s * torch.arange(BLOCK)[:, None]
+        """The Toeplitz matrix of one block: outputs × inputs."""
+        if what == "adjoint":
+            s, taps = self.scale, self.taps
+            reach = -(-(len(taps) - s) // (2 * s))  # LR samples on either side
+            outputs, inputs = torch.arange(BLOCK * s)[:, None], torch.arange(BLOCK + 2 * reach) - reach
+            position = outputs - s * inputs - (s - len(taps)) // 2
         else:
-            reach = (len(taps) - s) // (2 * s) + ((len(taps) - s) % (2 * s) > 0)  # LR samples on either side
-            low = (s - len(taps)) // 2
-            output, inputs = torch.arange(BLOCK * s)[:, None], torch.arange(BLOCK + 2 * reach) - reach
-            position = output - s * inputs - low
+            s, taps = (self.scale, self.taps) if what == "down" else (1, _cut(self.inverse_gram, tail))
+            position = torch.arange(s * (BLOCK - 1) + len(taps)) - s * torch.arange(BLOCK)[:, None]
         inside = (position >= 0) & (position < len(taps))
         return torch.where(inside, taps[position.clamp(0, len(taps) - 1)], 0.0)
-
-    def _kernel(self, what: str, tail: float) -> Tensor:
-        if what != "pinv":
-            return self.taps
-        if tail not in self._taps:
-            inverse = _cut(self.inverse_gram, tail)
-            spread = torch.zeros((len(inverse) - 1) * self.scale + 1, dtype=torch.float64)
-            spread[:: self.scale] = inverse
-            self._taps[tail] = F.conv1d(spread[None, None], self.taps.flip(0)[None, None], padding=len(self.taps) - 1)[0, 0]
-        return self._taps[tail]
 
     def _cached(self, key, like: Tensor, make) -> Tensor:
         key = (*key, like.dtype, like.device)
@@ -124,10 +126,11 @@ class PlaneFilter:
     def adjoint(self, lr: Tensor) -> Tensor:
         return self._adjoint(lr.double()).to(lr)
 
-    def pinv(self, lr: Tensor, tail: float) -> Tensor:
+    def pinv(self, lr: Tensor, tail: float, onto: Tensor | None = None) -> Tensor:
         x = lr.double()
         inverse = self.solve(x) if self.symmetric else _Solve.apply(x, self, tail)
-        return self._adjoint(inverse).to(lr)
+        out = self._adjoint(inverse).to(lr)
+        return out if onto is None else onto.add_(out)
 
     def solve(self, lr: Tensor) -> Tensor:
         """G⁻¹ of the mirrored pictures: exact for a symmetric kernel, for any other that of its symmetric part."""

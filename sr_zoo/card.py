@@ -25,6 +25,7 @@ def model_card(folder: str | Path, training: str, licence: str) -> str:
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
     generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
+    part = CONSISTENCIES[config["consistency"]["name"]]
     return f"""---
 library_name: sr_zoo
 pipeline_tag: image-to-image
@@ -36,7 +37,7 @@ tags: [super-resolution, image-upscaling, {config["method"].lower()}]
 
 {config["method"]} ×{scale}: generator *{config["generator"]["name"]}* ({generator}; {rows[0]["parameters"]:,} parameters),
 consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}* (loss {options["objective"]["loss"]}),
-operator *{config["kernel"]}*. {CONSISTENCIES[config["consistency"]["name"]].promise}
+operator *{config["kernel"]}*. {part.promise}
 
 ```python
 import sr_zoo
@@ -54,7 +55,8 @@ sr_zoo.upscale("photo.png", "{name}").save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` is the whole of it.
+averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` is the
+whole of it.
 
 {training}
 

@@ -69,7 +69,7 @@ class Affine(Consistency):
     )
 
     def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
-        return self.downsampler.project(raw.float(), lr)
+        return self.downsampler.project(raw, lr)
 
     @property
     def exact(self) -> bool:

@@ -78,7 +78,7 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscal
         raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
     lr = torch.from_numpy(np.ascontiguousarray(picture)).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
     started = time.perf_counter()
-    sr = run_network(model, lr.float() / 255, precision)
+    sr = run_network(model, lr.float() / 255, precision).cpu()
     seconds = time.perf_counter() - started
     saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
     figures = {
@@ -97,6 +97,7 @@ def run_network(model, lr: Tensor, precision: str = "auto") -> Tensor:
     """ŷ in float32 for ``lr`` ``(batch, 3 or 1, h, w)`` in [0, 1]; grey comes back as one colour."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    lr = lr.to(getattr(model, "device", lr.device))
     grey = lr.shape[1] == 1
     low = precision == "bf16" or (precision == "auto" and bf16_is_fast())
     with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):

@@ -3,7 +3,8 @@
 Imports torch only. A mirrors the picture with its edge included (half-sample symmetric), correlates with a kernel whose
 centre sits in the middle of each scale × scale block and keeps one sample per block. In this border the Gram operator
 G = A Aᵀ of a symmetric kernel is itself a convolution of the mirrored picture, so that A⁺ = Aᵀ (A Aᵀ)⁻¹ has a closed
-form: one transposed convolution with the kernel k * upsample(g⁻¹). Nothing is trained and no linear system is solved.
+form: one transposed convolution with the kernel k * upsample(g⁻¹), run as its two factors. Nothing is trained and no linear
+system is solved.
 """
 
 import contextlib
@@ -97,8 +98,13 @@ class Downsampler:
 
     def project(self, raw: Tensor, lr: Tensor) -> Tensor:
         """Π: the HR picture nearest to ``raw`` that downsamples to ``lr``: y + A⁺ (x − A y) (paper, section 3.1)."""
-        with _exact_arithmetic(raw) as y:
-            return y + self.pinv(lr.to(y.dtype) - self.A(y))
+        with _exact_arithmetic(lr.to(torch.promote_types(raw.dtype, lr.dtype))) as x:
+            if torch.is_grad_enabled() and (raw.requires_grad or lr.requires_grad):
+                y = raw.to(x.dtype)
+                return y + self._filter.pinv(x - self.A(y), TAIL[x.dtype])
+            # The same, added in place to a copy that is needed anyway: passes over the large picture are what it costs.
+            y = raw.to(x.dtype, memory_format=torch.contiguous_format, copy=True)
+            return self._filter.pinv(x - self.A(y), TAIL[x.dtype], onto=y)
 
     def __repr__(self) -> str:
         return f"Downsampler({_name(self.kernel)}, scale={self.scale}, ridge={self.ridge:g}, condition={self.condition:.3g})"

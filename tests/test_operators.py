@@ -114,6 +114,17 @@ def test_bands_equal_dense(what, monkeypatch):
     assert largest(run(x) - blocks) < 1e-14
 
 
+def test_projection_in_place_leaves_its_input_alone():
+    """Without gradients Π adds to a copy of its own; the result is the same as with them."""
+    for kernel in ("bicubic", "skew"):
+        operator, y, x = make(kernel, 2), torch.rand(1, 3, 140, 20), torch.rand(1, 3, 70, 10)
+        before = y.clone()
+        with torch.no_grad():
+            projected = operator.project(y, x)
+        assert torch.equal(y, before)
+        assert largest(operator.project(y.requires_grad_(), x) - projected) < 1e-6
+
+
 def test_gradients_are_the_adjoint():
     for kernel in ("bicubic", "skew"):
         operator = make(kernel, 2)
