@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sr_zoo.hub import write_whole
+from sr_zoo.files import whole
 
 __all__ = ["RESULTS", "ROOT", "write_json"]
 
@@ -12,4 +12,5 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def write_json(path: Path, content) -> None:
-    write_whole(path, lambda beside: Path(beside).write_text(json.dumps(content, indent=1) + "\n"))
+    with whole(path) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n")

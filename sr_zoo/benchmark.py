@@ -1,8 +1,11 @@
 """The published benchmark: sets, runs, table, results.json. One protocol, printed under every table."""
 
-import dataclasses
 import json
+import shutil
+import statistics
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from sr_zoo import metrics
 from sr_zoo.engine import run_network, to_bytes
+from sr_zoo.files import whole
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
 
@@ -81,10 +85,9 @@ def format_table(rows: list[dict]) -> str:
 
 def write_results(rows: list[dict], folder: str | Path) -> Path:
     """Write rows to ``folder/results.json``, whole or not at all."""
-    from sr_zoo.hub import write_whole
-
     path = Path(folder) / "results.json"
-    write_whole(path, lambda beside: Path(beside).write_text(json.dumps(rows, indent=1) + "\n"))
+    with whole(path) as beside:
+        beside.write_text(json.dumps(rows, indent=1) + "\n")
     return path
 
 
@@ -165,22 +168,14 @@ def _runs_at(model, scale: int) -> bool:
     return not isinstance(model, nn.Module) or model.scale == scale
 
 
-@dataclasses.dataclass
-class _Clock:
-    """Seconds of the network, the median of three runs after a first one that is not counted."""
-
-    total: float = 0.0
-
-    def run(self, network, lr: Tensor, precision: str) -> Tensor:
-        import time
-
-        times = []
-        for _ in range(4):
-            started = time.perf_counter()
-            sr = run_network(network, lr, precision)
-            times.append(time.perf_counter() - started)
-        self.total += float(np.median(times[1:]))
-        return sr
+def _timed(network, lr: Tensor, precision: str) -> tuple[Tensor, float]:
+    """The output, and the median seconds of three runs after a first one that is not counted."""
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        sr = run_network(network, lr, precision)
+        times.append(time.perf_counter() - started)
+    return sr, statistics.median(times[1:])
 
 
 def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
@@ -191,27 +186,28 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
         "lr_psnr_8bit": metrics.PictureMean(metrics.lr_psnr_8bit, downsampler=network.downsampler),
         "reproduced": metrics.PictureMean(metrics.reproduced, downsampler=network.downsampler),
     }
-    clock, whole, pixels = _Clock(), 0, 0
+    seconds, complete, pixels = 0.0, 0, 0
     degrade = Downsampler("bicubic", scale)
     for path in paths:
         hr = _as_tensor(read_picture(path, keep_grey=True))
         hr = hr[..., : hr.shape[-2] // scale * scale, : hr.shape[-1] // scale * scale]
         lr = metrics.round_clip(degrade.A(hr.double())).float()
-        sr = clock.run(network, lr / 255, precision)
+        sr, taken = _timed(network, lr / 255, precision)
+        seconds += taken
         saved = to_bytes(sr, lr, network.downsampler if network.exact else None)
         for name, (picture, target) in {
             "psnr": (saved, hr), "ssim": (saved, hr), "lr_psnr": (sr, lr.double() / 255), "lr_psnr_8bit": (saved, lr),
             "reproduced": (saved, lr),
         }.items():  # fmt: skip
             means[name].update(picture, target)
-        whole += bool(metrics.reproduced(saved, lr, network.downsampler) == 1)
+        complete += bool(metrics.reproduced(saved, lr, network.downsampler) == 1)
         pixels += hr.shape[-2] * hr.shape[-1]
     return {
         "images": len(paths),
         **{name: float(mean.compute()) for name, mean in means.items()},
-        "images_reproduced": whole / len(paths),
-        "seconds": clock.total,
-        "megapixels_per_second": pixels / 1e6 / clock.total,
+        "images_reproduced": complete / len(paths),
+        "seconds": seconds,
+        "megapixels_per_second": pixels / 1e6 / seconds,
         "parameters": sum(p.numel() for p in network.parameters()),
         "precision": precision,
     }
@@ -228,8 +224,6 @@ def _download(name: str) -> Path:
     folder = Path("~/.cache/sr_zoo/benchmarks").expanduser() / name
     if len(list(folder.glob("*.png"))) == SETS[name]:
         return folder
-    import tempfile
-
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -245,8 +239,6 @@ def _download(name: str) -> Path:
         if found != SETS[name]:
             raise PictureError(f"{archive}: holds {found} pictures, {name} has {SETS[name]}")
         if folder.exists():  # a part of an older download
-            import shutil
-
             shutil.rmtree(folder)
         (Path(beside) / name).rename(folder)
     return folder

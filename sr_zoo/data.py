@@ -5,8 +5,6 @@ It yields HR pictures only. The LR ones are made by the model's own operator, so
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sr_zoo.files import whole
 from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
@@ -101,9 +100,9 @@ class PictureCache:
         index, self.path = cache_dir / f"{key}.json", cache_dir / f"{key}.bin"
         known = json.loads(index.read_text()) if index.is_file() and self.path.is_file() else {}
         if known.get("stamps") != stamps or known.get("bytes") != self.path.stat().st_size:
-            cache_dir.mkdir(parents=True, exist_ok=True)
             known = {"stamps": stamps, **_decode(files, self.path, smallest)}
-            _write_beside(index, json.dumps(known).encode())
+            with whole(index) as beside:
+                beside.write_text(json.dumps(known))
         self.shapes, self.skipped = known["shapes"], known["skipped"]
         for reason in self.skipped:
             warnings.warn(f"skipped {reason}", stacklevel=2)
@@ -126,32 +125,21 @@ class PictureCache:
 
 def _decode(files: list[Path], target: Path, smallest: int) -> dict:
     shapes, skipped = [], []
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            for path in files:
-                try:
-                    picture = read_picture(path)
-                except PictureError as error:
-                    skipped.append(str(error))
-                    continue
-                height, width = picture.shape[:2]
-                if min(height, width) < smallest:
-                    skipped.append(f"{path}: {width}×{height} pixels, at least {smallest} on either side are needed")
-                    continue
-                out.write(picture.data)
-                shapes.append([height, width])
-            size = out.tell()
-        os.replace(beside, target)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    with whole(target) as beside, open(beside, "wb") as out:
+        for path in files:
+            try:
+                picture = read_picture(path)
+            except PictureError as error:
+                skipped.append(str(error))
+                continue
+            height, width = picture.shape[:2]
+            if min(height, width) < smallest:
+                skipped.append(f"{path}: {width}×{height} pixels, at least {smallest} on either side are needed")
+                continue
+            out.write(picture.data)
+            shapes.append([height, width])
+        size = out.tell()
     return {"shapes": shapes, "skipped": skipped, "bytes": size}
-
-
-def _write_beside(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
 
 
 class _Crops(Dataset):

@@ -1,10 +1,9 @@
 """Checkpoint folders: config.json and model.safetensors, the same files under the same names as a Hub repository."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
+from sr_zoo.files import whole
 from sr_zoo.registry import suggestion
 
 __all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save"]
@@ -65,11 +64,11 @@ def save(model, folder: str | Path) -> Path:
     if model.config is None:
         raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().float().cpu().contiguous() for k, v in model.inference_generator.state_dict().items()}
-    write_whole(folder / "model.safetensors", lambda path: save_file(state, path, metadata={"format": "pt"}))
-    text = json.dumps(model.config, indent=2) + "\n"
-    write_whole(folder / "config.json", lambda path: Path(path).write_text(text))
+    with whole(folder / "model.safetensors") as beside:
+        save_file(state, beside, metadata={"format": "pt"})
+    with whole(folder / "config.json") as beside:
+        beside.write_text(json.dumps(model.config, indent=2) + "\n")
     return folder
 
 
@@ -126,16 +125,3 @@ def _shipped() -> dict[str, Path]:
         if root.is_dir():
             return {p.name: p for p in root.iterdir() if (p / "config.json").is_file()}
     return {}
-
-
-def write_whole(path: Path, write) -> None:
-    """Call ``write`` with a path beside, then rename: the file is never seen half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        write(beside)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 """A picture file ⇄ an array. What is not a picture is said in one line that names the file."""
 
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sr_zoo.files import whole
 
 __all__ = ["SUFFIXES", "PictureError", "find_pictures", "read_picture", "write_picture"]
 
@@ -70,19 +70,11 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
             f"{path}: cannot save losslessly as {suffix or 'a file without suffix'}; use {', '.join(options)}"
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
-    except OSError as error:
-        raise PictureError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            Image.fromarray(picture).save(file, format=Image.registered_extensions()[suffix], **options[suffix])
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
+        with whole(path) as beside:
+            Image.fromarray(picture).save(beside, **options[suffix])
     except (OSError, ValueError) as error:
-        raise PictureError(f"{path}: cannot be written ({_one_line(error)})") from None
-    finally:
-        Path(beside).unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or _one_line(error)
+        raise PictureError(f"{path}: cannot be written ({reason})") from None
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
@@ -118,12 +110,6 @@ def _to_array(image: Image.Image, keep_grey: bool) -> np.ndarray:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 from sr_zoo.data import SRDataModule
-from sr_zoo.hub import save, write_whole
+from sr_zoo.files import whole
+from sr_zoo.hub import save
 from sr_zoo.methods import SuperResolver
 
 __all__ = ["SaveFolder", "run"]
@@ -67,7 +68,8 @@ class Resume(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_) -> None:
         if trainer.global_step % self.every_n_steps == 0:
-            write_whole(self.path, trainer.save_checkpoint)
+            with whole(self.path) as beside:
+                trainer.save_checkpoint(beside)
 
 
 class LastGood(OnExceptionCheckpoint):

@@ -1,0 +1,29 @@
+"""A file appears whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from sr_zoo.files import whole
+
+
+def test_the_new_file_takes_the_place_of_the_old(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    for text in ("one", "two"):
+        with whole(path) as beside:
+            beside.write_text(text)
+            assert beside.parent == path.parent and beside != path
+        assert path.read_text() == text
+    assert os.listdir(path.parent) == ["x.json"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    (tmp_path / "x.json").write_text("old")
+    with pytest.raises(RuntimeError), whole(tmp_path / "x.json") as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "x.json").read_text() == "old" and os.listdir(tmp_path) == ["x.json"]
