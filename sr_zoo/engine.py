@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sr_zoo import metrics
 from sr_zoo.operators import Downsampler
-from sr_zoo.picture import PictureError, read_picture
+from sr_zoo.picture import PictureError, read_picture, to_array
 
 __all__ = ["PRECISIONS", "Upscaled", "to_bytes", "upscale", "upscale_array"]
 
@@ -62,7 +62,7 @@ def upscale(image, model="affmse-x4", precision: str = "auto"):
     if isinstance(image, (str, Path)):
         image = read_picture(image, keep_grey=True)
     elif isinstance(image, Image.Image):
-        image = np.array(image if image.mode in ("RGB", "L") else image.convert("RGB"))
+        image = to_array(image, keep_grey=True)
     return Image.fromarray(upscale_array(image, model, precision).picture)
 
 

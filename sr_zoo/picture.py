@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_zoo.files import whole
 
-__all__ = ["SUFFIXES", "PictureError", "find_pictures", "read_picture", "write_picture"]
+__all__ = ["SUFFIXES", "PictureError", "find_pictures", "read_picture", "to_array", "write_picture"]
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -37,7 +37,7 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
-                return _to_array(ImageOps.exif_transpose(image), keep_grey)
+                return to_array(image, keep_grey)
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except PermissionError:
@@ -53,6 +53,28 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's decoders raise all of these for damaged files.
         raise PictureError(f"{path}: damaged or truncated ({_one_line(error)})") from None
+
+
+def to_array(image: Image.Image, keep_grey: bool = False) -> np.ndarray:
+    """An open picture as :func:`read_picture` returns it.
+
+    Raises:
+        ValueError: floating-point samples, or integers beyond 16 bits.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, in Pillow's several spellings
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("integer samples beyond 16 bits")
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point samples are not supported")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if keep_grey and image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
@@ -90,22 +112,6 @@ def find_pictures(folder: str | Path) -> list[Path]:
         p for p in folder.rglob("*")
         if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder))
     )  # fmt: skip
-
-
-def _to_array(image: Image.Image, keep_grey: bool) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, in Pillow's several spellings
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("integer samples beyond 16 bits")
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point samples are not supported")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if keep_grey and image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
-    return np.array(image.convert("RGB"))
 
 
 def _hidden(path: Path) -> bool:

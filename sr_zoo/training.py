@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 from sr_zoo.data import SRDataModule
@@ -12,7 +11,7 @@ from sr_zoo.files import whole
 from sr_zoo.hub import save
 from sr_zoo.methods import SuperResolver
 
-__all__ = ["SaveFolder", "run"]
+__all__ = ["LastGood", "Resume", "SaveFolder", "run"]
 
 
 def run(arguments: list[str]) -> None:
@@ -72,8 +71,18 @@ class Resume(Callback):
                 trainer.save_checkpoint(beside)
 
 
-class LastGood(OnExceptionCheckpoint):
-    """Keeps ``last-good.ckpt`` when training stops by an error: weights from before the step that failed."""
+class LastGood(Callback):
+    """Keeps ``last-good.ckpt`` when training stops by an error or Ctrl-C: the weights from before the step that failed.
+
+    Unlike Lightning's OnExceptionCheckpoint, the next training does not start from it unless told so by ``--ckpt_path``.
+
+    Args:
+        dirpath: made if missing.
+    """
 
     def __init__(self, dirpath: str):
-        super().__init__(dirpath, filename="last-good")
+        self.path = Path(dirpath) / "last-good.ckpt"
+
+    def on_exception(self, trainer: Trainer, *_) -> None:
+        with whole(self.path) as beside:
+            trainer.save_checkpoint(beside)
