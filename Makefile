@@ -14,6 +14,7 @@ slow:
 
 # Tables and the figure in README.md and the model cards, from checkpoints/*/results.json
 readme:
+	python -m benchmarks.figure
 	python -m benchmarks.readme
 
 speed:

@@ -1,7 +1,8 @@
 """The paper's learned A⁺ beside the closed form: ``python -m benchmarks.learned_pinv [--quick]``.
 
 The paper trains A⁺ as a convolution and pixel shuffle on white noise: ‖A y − A B A y‖² + ‖B x − B A B x‖² (appendix of
-Sønderby et al. 2017). Here the same kernel (9×9 Gaussian of σ = 1.09, scale 4) and the same 5×5 taps, several starts,
+Sønderby et al. 2017). Here the same kernel (Gaussian of σ = 1.09, scale 4; the
+paper's 9×9 taps become 10×10, so that the centre lies in the middle of a block) and the same 5×5 taps, several starts,
 against the closed form as it is and cut to 5×5. Per pixel of white noise: error of A B = I, idempotence and obliqueness of B A
 (asymmetry: 0 for an orthogonal projection), seconds. Writes benchmarks/results/learned_pinv.json.
 """
@@ -42,7 +43,7 @@ class Learned(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see that it runs")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--output", type=Path, default=RESULTS / "learned_pinv.json")
     options = parser.parse_args()
     steps = 20 if options.quick else options.steps

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sr_zoo import metrics
 from sr_zoo.engine import run_network, to_bytes
+from sr_zoo.errors import one_line, percent
 from sr_zoo.files import whole
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
@@ -70,7 +71,7 @@ def format_table(rows: list[dict]) -> str:
         ("model", lambda r: r["model"]), ("scale", lambda r: f"×{r['scale']}"), ("set", lambda r: r["set"]),
         ("PSNR", lambda r: f"{r['psnr']:.2f}"), ("SSIM", lambda r: f"{r['ssim']:.4f}"),
         ("LR-PSNR", lambda r: f"{r['lr_psnr']:.1f}"), ("LR-PSNR-8bit", lambda r: f"{r['lr_psnr_8bit']:.2f}"),
-        ("reproduced", lambda r: f"{100 * r['reproduced']:.3f}%"), ("seconds", lambda r: f"{r['seconds']:.2f}"),
+        ("reproduced", lambda r: percent(r['reproduced'])), ("seconds", lambda r: f"{r['seconds']:.2f}"),
         ("MP/s", lambda r: f"{r['megapixels_per_second']:.2f}"),
     ]  # fmt: skip
     cells = [[title for title, _ in columns]] + [[show(r) for _, show in columns] for r in rows]
@@ -173,7 +174,7 @@ def _timed(network, lr: Tensor, precision: str) -> tuple[Tensor, float]:
     times = []
     for _ in range(4):
         started = time.perf_counter()
-        sr = run_network(network, lr, precision)
+        sr = run_network(network, lr, precision).cpu()
         times.append(time.perf_counter() - started)
     return sr, statistics.median(times[1:])
 
@@ -230,8 +231,9 @@ def _download(name: str) -> Path:
     try:
         archive = hf_hub_download(f"eugenesiow/{name}", f"data/{name}_HR.tar.gz", repo_type="dataset")
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PictureError(f"{name}: cannot be downloaded ({reason}); give --data DIR that holds {name}/*.png") from None
+        raise PictureError(
+            f"{name}: cannot be downloaded ({one_line(error)}); give --data DIR that holds {name}/*.png"
+        ) from None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         extract_pictures(archive, Path(beside) / name)

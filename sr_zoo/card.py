@@ -7,6 +7,7 @@ import yaml
 
 from sr_zoo.benchmark import PROTOCOL
 from sr_zoo.consistency import CONSISTENCIES
+from sr_zoo.errors import percent
 
 __all__ = ["model_card", "results_table"]
 
@@ -78,11 +79,6 @@ def results_table(rows: list[dict], names: bool = False) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
         cells = [*([r["model"]] if names else []), r["set"], f"{r['psnr']:.2f}", f"{r['ssim']:.4f}", f"{r['lr_psnr']:.1f}",
-                 f"{r['lr_psnr_8bit']:.1f}", f"{_percent(r['reproduced'])}", f"{_percent(r['images_reproduced'])}"]  # fmt: skip
+                 f"{r['lr_psnr_8bit']:.1f}", f"{percent(r['reproduced'])}", f"{percent(r['images_reproduced'])}"]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _percent(share: float) -> str:
-    """Never rounded up to 100."""
-    return "100 %" if share == 1 else f"{int(share * 1e5) / 1e3:.3f} %"

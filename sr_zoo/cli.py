@@ -69,54 +69,54 @@ def _parser() -> argparse.ArgumentParser:
 
 def _upscale(options) -> int:
     from sr_zoo.engine import upscale_array
+    from sr_zoo.errors import percent
     from sr_zoo.hub import load
     from sr_zoo.picture import PictureError, read_picture, write_picture
 
-    targets = _targets(options.inputs, options.output)
     model = load(options.model)
+    targets = _targets(options.inputs, options.output, model.scale)
     failed = 0
-    for source in options.inputs:
+    for source, target in zip(options.inputs, targets):
         try:
-            target = targets(source, model.scale)
             done = upscale_array(read_picture(source, keep_grey=True), model, options.precision)
             write_picture(target, done.picture)
         except PictureError as error:
-            print(f"sr-zoo: {error}", file=sys.stderr)
-            failed += 1
+            failed += _complain(error, 1)
             continue
         height, width = done.picture.shape[:2]
         samples = done.picture.size // model.scale**2
+        share = f"{percent(done.reproduced)} ({round(done.reproduced * samples):,} of {samples:,})"
         print(
             f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
-            f"downsampled, the saved file gives back {_share(done.reproduced, samples)} of the input's samples "
-            f"(LR-PSNR {done.lr_psnr_8bit:.1f} dB saved, {done.lr_psnr:.1f} dB before rounding)"
-            + ("" if model.exact else "; this model does not promise consistency")
+            f"downsampled, the saved file gives back {f'all {samples:,}' if done.reproduced == 1 else share} of the input's "
+            f"samples (LR-PSNR {done.lr_psnr_8bit:.1f} dB saved, {done.lr_psnr:.1f} dB before rounding)"
+            + ("" if model.exact else "; this model does not promise consistency"),
+            flush=True,
         )
     return 1 if failed else 0
 
 
-def _targets(inputs: list[str], output: str | None):
-    """Where each picture goes."""
+def _targets(inputs: list[str], output: str | None, scale: int) -> list[Path]:
+    """Where each picture goes; no two to one place, and none onto an input."""
     out = None if output is None else Path(output)
     folder = out is not None and (len(inputs) > 1 or out.is_dir() or output.endswith(("/", os.sep)))
     if folder and out.exists() and not out.is_dir():
         raise UsageError(f"--output {output}: is a file; several pictures need a folder")
-    names = [Path(i).stem for i in inputs]
-    if folder and len(set(names)) < len(names):
-        raise UsageError(f"--output {output}: two inputs have the same name; upscale them into different folders")
-
-    def target(source: str, scale: int) -> Path:
-        if out is not None and not folder:
-            if out.exists() and os.path.exists(source) and os.path.samefile(out, source):
-                raise UsageError(f"--output {output}: is the input itself")
-            return out
-        return (out if folder else Path(source).parent) / f"{Path(source).stem}_x{scale}.png"
-
-    return target
-
-
-def _share(share: float, samples: int) -> str:
-    return f"all {samples:,}" if share == 1 else f"{100 * share:.4f} % ({round(share * samples):,} of {samples:,})"
+    if out is not None and not folder:
+        targets = [out]
+    else:
+        targets = [(out if folder else Path(i).parent) / f"{Path(i).stem}_x{scale}.png" for i in inputs]
+    taken = {}
+    for source, target in zip(inputs, targets):
+        if target in taken:
+            raise UsageError(
+                f"{target}: both {taken[target]} and {source} would go there; upscale them one by one with --output"
+            )
+        taken[target] = source
+        for other in inputs:
+            if target.exists() and os.path.exists(other) and os.path.samefile(target, other):
+                raise UsageError(f"{target}: is an input and would be overwritten; give another --output")
+    return targets
 
 
 def _benchmark(options) -> int:
@@ -151,9 +151,15 @@ def _list(options) -> int:
 
 
 def _train(arguments: list[str]) -> int:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from sr_zoo.methods import TrainingDiverged
     from sr_zoo.training import run
 
-    run(arguments)
+    try:
+        run(arguments)
+    except (MisconfigurationException, TrainingDiverged) as error:
+        return _complain(error, 1)
     return 0
 
 
@@ -162,9 +168,11 @@ class UsageError(ValueError):
 
 
 def _reported(run) -> int:
-    """Errors that a user can mend are one line; anything else is a bug and keeps its traceback."""
+    """Run a command; what a user can mend is one line. Other exceptions are bugs and keep their traceback."""
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         return _complain(error, 2)
     except BrokenPipeError:
@@ -172,12 +180,10 @@ def _reported(run) -> int:
         return 1
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except MemoryError:
+        return _complain("not enough memory; cut the picture into smaller ones", 1)
     except (ValueError, OSError) as error:
         return _complain(error, 1)
-    except RuntimeError as error:
-        if type(error).__name__ == "TrainingDiverged":
-            return _complain(error, 1)
-        raise
 
 
 def _complain(error, code: int) -> int:

@@ -30,6 +30,7 @@ class SRDataModule(pl.LightningDataModule):
         val: folder of held-out pictures; never a benchmark set.
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
+        draw: ``"picture"``: every picture is as likely as any other; ``"area"``: every place of every picture is.
         num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
         cache_dir: where decoded pictures are kept.
         seed: of the crops.
@@ -44,13 +45,16 @@ class SRDataModule(pl.LightningDataModule):
         val: str | None = None,
         batch_size: int = 16,
         crop_size: int = 128,
+        draw: str = "picture",
         num_workers: int = 0,
         cache_dir: str = "~/.cache/sr_zoo/pictures",
         seed: int = 0,
     ):
         super().__init__()
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
-        self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
+        self.draw, self.num_workers, self.cache_dir, self.seed = draw, num_workers, cache_dir, seed
+        if draw not in ("picture", "area"):
+            raise ValueError(f"data.draw: {draw!r} is not 'picture' or 'area'")
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -63,10 +67,9 @@ class SRDataModule(pl.LightningDataModule):
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
-        # One epoch is the whole training. Where the trainer sets no end, a thousand steps.
-        steps = self.trainer.max_steps if self.trainer.max_steps > 0 else 1000
-        crops = _Crops(self.train_pictures, self.crop_size, self.seed)
-        sampler = _From(self.trainer.global_step * self.batch_size, steps * self.batch_size)
+        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed)
+        # One epoch is the whole training.
+        sampler = _From(self.trainer.global_step * self.batch_size, self.trainer.max_steps * self.batch_size)
         return DataLoader(
             crops, self.batch_size, sampler=sampler, num_workers=self.num_workers, persistent_workers=self.num_workers > 0
         )
@@ -106,16 +109,19 @@ class PictureCache:
         self.shapes, self.skipped = known["shapes"], known["skipped"]
         for reason in self.skipped:
             warnings.warn(f"skipped {reason}", stacklevel=2)
+        if self.skipped:
+            warnings.warn(f"{folder}: {len(self.shapes)} pictures used, {len(self.skipped)} skipped", stacklevel=2)
         if not self.shapes:
             raise PictureError(f"{folder}: no usable picture ({len(files)} files, {len(self.skipped)} skipped)")
         self.offsets = np.cumsum([0] + [h * w * 3 for h, w in self.shapes])
-        self._data = None
+        # Opened now: what another process decodes later into this path shall not be read with these offsets.
+        self._data = np.memmap(self.path, np.uint8, "r")
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        if self._data is None:  # opened in the process that reads, also in a worker
+        if self._data is None:  # in a worker process
             self._data = np.memmap(self.path, np.uint8, "r")
         return self._data[self.offsets[i] : self.offsets[i + 1]].reshape(*self.shapes[i], 3)
 
@@ -143,12 +149,12 @@ def _decode(files: list[Path], target: Path, smallest: int) -> dict:
 
 
 class _Crops(Dataset):
-    """Crop i: a picture drawn by its area, a place in it, one of eight flips and rotations, all from (seed, i)."""
+    """Crop i: a picture, a place in it, one of eight flips and rotations, all from (seed, i)."""
 
-    def __init__(self, pictures: PictureCache, size: int, seed: int):
+    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int):
         self.pictures, self.size, self.seed = pictures, size, seed
-        areas = np.array([h * w for h, w in pictures.shapes], dtype=np.float64)
-        self.shares = np.cumsum(areas / areas.sum())
+        weights = np.array([h * w if draw == "area" else 1 for h, w in pictures.shapes], dtype=np.float64)
+        self.shares = np.cumsum(weights / weights.sum())
 
     def __getitem__(self, i: int) -> dict:
         random = np.random.default_rng([self.seed, i])

@@ -16,8 +16,9 @@ from sr_zoo.picture import PictureError, read_picture, to_array
 __all__ = ["PRECISIONS", "Upscaled", "to_bytes", "upscale", "upscale_array"]
 
 PRECISIONS = ("auto", "bf16", "float32")
-# Rounds of alternating projections before a picture is said to have no exact 8-bit pre-image.
-ROUNDS = 300
+# Alternating projections end after so many rounds, or after PATIENCE rounds without a better picture: then the input has, as
+# far as we can tell, no exact 8-bit pre-image.
+ROUNDS, PATIENCE = 300, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Upscaled:
         reproduced: share of the input's samples that ``picture`` gives back after downsampling and rounding.
         lr_psnr: dB between the downsampled float output and the input (200 at most).
         lr_psnr_8bit: the same for ``picture``.
-        seconds: network and projection.
+        seconds: network, projection and the mending of what rounding would break.
     """
 
     picture: np.ndarray
@@ -58,7 +59,7 @@ def upscale(image, model="affmse-x4", precision: str = "auto"):
     from PIL import Image
 
     if isinstance(model, (str, Path)):
-        model = _loaded(str(model))
+        model = _loaded(str(model), _stamp(model))
     if isinstance(image, (str, Path)):
         image = read_picture(image, keep_grey=True)
     elif isinstance(image, Image.Image):
@@ -79,8 +80,8 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscal
     lr = torch.from_numpy(np.ascontiguousarray(picture)).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
     started = time.perf_counter()
     sr = run_network(model, lr.float() / 255, precision).cpu()
-    seconds = time.perf_counter() - started
     saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
+    seconds = time.perf_counter() - started
     figures = {
         "reproduced": metrics.reproduced(saved, lr, model.downsampler),
         "lr_psnr": metrics.lr_psnr(sr, lr / 255, model.downsampler),
@@ -100,8 +101,14 @@ def run_network(model, lr: Tensor, precision: str = "auto") -> Tensor:
     lr = lr.to(getattr(model, "device", lr.device))
     grey = lr.shape[1] == 1
     low = precision == "bf16" or (precision == "auto" and bf16_is_fast())
-    with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):
-        sr = model(lr.expand(-1, 3, -1, -1) if grey else lr)
+    try:
+        with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):
+            sr = model(lr.expand(-1, 3, -1, -1) if grey else lr)
+    except RuntimeError as error:
+        # torch has no class of its own for the processor's memory.
+        if "allocate memory" in str(error) or isinstance(error, torch.cuda.OutOfMemoryError):
+            raise MemoryError(f"not enough memory for a picture of {lr.shape[-1]}×{lr.shape[-2]}") from None
+        raise
     return sr.mean(1, keepdim=True) if grey else sr
 
 
@@ -124,7 +131,7 @@ def to_bytes(sr: Tensor, lr: Tensor, downsampler: Downsampler | None) -> Tensor:
     target = lr.float()
     best, best_share = metrics.quantize(sr), -1.0
     y, shift = sr * 255, 0.0
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         y = y.clamp(0, 255)
         saved = metrics.round_clip(y + shift)
         # In float64, as whoever checks the file would: a sample just at half a level must not depend on the precision.
@@ -132,8 +139,8 @@ def to_bytes(sr: Tensor, lr: Tensor, downsampler: Downsampler | None) -> Tensor:
         wrong = metrics.round_clip(target - error) != target
         share = 1 - float(wrong.double().mean())
         if share > best_share:
-            best, best_share = saved, share
-        if share == 1:
+            best, best_share, found = saved, share, number
+        if share == 1 or number - found == PATIENCE:
             break
         missing = _missing(downsampler.A(y), target)
         rounded_wrong = torch.where(wrong & (missing == 0), error.float(), 0.0)
@@ -167,7 +174,15 @@ def bf16_is_fast() -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(name: str):
+def _loaded(name: str, stamp: int):
     from sr_zoo.hub import load
 
     return load(name)
+
+
+def _stamp(source) -> int:
+    """When the weights were written: a folder that was trained further is loaded anew."""
+    from sr_zoo.hub import checkpoint_folder
+
+    weights = checkpoint_folder(source) / "model.safetensors"
+    return weights.stat().st_mtime_ns if weights.is_file() else 0

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 from sr_zoo.registry import suggestion
 
@@ -11,7 +12,7 @@ __all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_
 MAX_CONFIG_BYTES = 1 << 20
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or not one of ours; the message names the file."""
 
 
@@ -44,7 +45,7 @@ def load(source: str | Path = "affmse-x4"):
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights}: damaged or truncated ({str(error).splitlines()[0]})") from None
+        raise CheckpointError(f"{weights}: damaged or truncated ({one_line(error)})") from None
     try:
         model.generator.load_state_dict(state, strict=True)
     except RuntimeError as error:

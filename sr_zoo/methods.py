@@ -130,6 +130,10 @@ class SuperResolver(pl.LightningModule):
             self.ema.requires_grad_(False)
 
     def configure_optimizers(self):
+        if self.trainer.max_steps <= 0:
+            raise ValueError(
+                "trainer.max_steps: not given; a training ends, and its learning rate reaches 0, after so many steps"
+            )
         generator = make_optimizers(self.generator, self.optimizer_name, self.learning_rate)
         own = [p for p in self.objective.parameters() if p.requires_grad]
         prior = make_optimizers(self.objective, self.optimizer_name, self.learning_rate) if own else []
@@ -137,6 +141,22 @@ class SuperResolver(pl.LightningModule):
         factor = warmup_cosine(self.warmup_steps, self.trainer.max_steps)
         optimizers = generator + prior
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, factor) for o in optimizers]
+
+    def on_train_start(self) -> None:
+        # A resumed training takes the learning rate that is asked for now, not the one in its checkpoint.
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.base_lrs = [self.learning_rate] * len(scheduler.base_lrs)
+            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas):
+                group["lr"] = self.learning_rate * factor(scheduler.last_epoch)
+
+    def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
+        """As torch's, with a ValueError of one line where the weights are of another network."""
+        try:
+            return super().load_state_dict(state, strict, assign)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the checkpoint's weights do not fit this model ({' '.join(str(error).split())[:200]})"
+            ) from None
 
     def training_step(self, batch: dict, batch_index: int) -> None:
         optimizers = _as_list(self.optimizers())

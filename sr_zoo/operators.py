@@ -125,7 +125,7 @@ def make_kernel(kernel, scale: int) -> Tensor:
         try:
             numbers = [float(a) for a in arguments]
             line = _LINES[name](scale, *numbers)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             raise ValueError(
                 f"kernel: {kernel!r} is not 'bicubic', 'box', 'gaussian:SIGMA' or 'gaussian:SIGMA:SIZE'"
             ) from None
@@ -149,7 +149,7 @@ def _bicubic(scale: int) -> Tensor:
 
 def _gaussian(scale: int, sigma: float, size: float | None = None) -> Tensor:
     size = 2 * math.ceil(4 * sigma) + 1 if size is None else size
-    if not 0 < sigma < 1e3 or size != int(size) or size < 1:
+    if not 0 < sigma < 1e3 or size != int(size) or not 1 <= size < 1e4:
         raise ValueError
     size = int(size) + (int(size) - scale) % 2
     return torch.exp(-0.5 * (_positions(size) / sigma) ** 2)

@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonalise(matrices: torch.Tensor, iterations: int) -> torch.Tensor:
-    """Nearest (semi-)orthogonal matrices, roughly: Newton–Schulz with Jordan's coefficients, in float32."""
+    """Nearest (semi-)orthogonal matrices, roughly: Newton–Schulz with Jordan's coefficients. Autocast may make it bf16: enough."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)

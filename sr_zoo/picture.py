@@ -6,21 +6,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 
-__all__ = ["SUFFIXES", "PictureError", "find_pictures", "read_picture", "to_array", "write_picture"]
+__all__ = ["PictureError", "find_pictures", "read_picture", "to_array", "write_picture"]
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# Formats that Pillow opens but that are documents, drawings, films or containers of science data.
+NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
 
-class PictureError(ValueError):
+class PictureError(UserError):
     """A file that cannot be read or written as a picture; the message names it and says what to do."""
 
 
 def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     """Decode a picture to uint8 RGB ``(height, width, 3)``, turned upright by its EXIF orientation.
 
-    Palettes and CMYK become RGB, 16 bits are rounded to 8, transparency is laid over white.
+    Palettes and CMYK become RGB, 16 bits become 8, transparency is laid over white.
 
     Args:
         keep_grey: return a grey picture as ``(height, width)``.
@@ -50,9 +52,9 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
             f"{path}: more than {Image.MAX_IMAGE_PIXELS // 10**6} megapixels (Pillow's limit against decompression "
             "bombs); cut it into smaller pictures"
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow's decoders raise all of these for damaged files.
-        raise PictureError(f"{path}: damaged or truncated ({_one_line(error)})") from None
+    except Exception as error:
+        # Damaged files make Pillow's decoders raise nearly anything (OSError, SyntaxError, struct.error, RuntimeError, …).
+        raise PictureError(f"{path}: damaged or truncated ({one_line(error)})") from None
 
 
 def to_array(image: Image.Image, keep_grey: bool = False) -> np.ndarray:
@@ -95,28 +97,26 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
         with whole(path) as beside:
             Image.fromarray(picture).save(beside, **options[suffix])
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or _one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise PictureError(f"{path}: cannot be written ({reason})") from None
 
 
 def find_pictures(folder: str | Path) -> list[Path]:
-    """All files with a picture's suffix below a folder, sorted; hidden ones left out.
+    """All files below a folder whose suffix says a format that Pillow reads, sorted; hidden ones left out.
 
     Raises:
         PictureError: there is no such folder.
     """
+    Image.init()
+    suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in NOT_PICTURES}
     folder = Path(folder)
     if not folder.is_dir():
         raise PictureError(f"{folder}: no such folder")
     return sorted(
         p for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder))
+        if p.suffix.lower() in suffixes and p.is_file() and not _hidden(p.relative_to(folder))
     )  # fmt: skip
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

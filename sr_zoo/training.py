@@ -3,12 +3,14 @@
 import warnings
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from sr_zoo.data import SRDataModule
+from sr_zoo.errors import one_line
 from sr_zoo.files import whole
-from sr_zoo.hub import save
+from sr_zoo.hub import load, save
 from sr_zoo.methods import SuperResolver
 
 __all__ = ["LastGood", "Resume", "SaveFolder", "run"]
@@ -18,7 +20,7 @@ def run(arguments: list[str]) -> None:
     """Run a Lightning subcommand; ``arguments`` as on the command line, the subcommand first."""
     # Lightning warns that arguments are given beside sys.argv; here they are sys.argv, or a test's.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-    LightningCLI(
+    _CLI(
         SuperResolver,
         SRDataModule,
         subclass_mode_model=True,
@@ -29,8 +31,34 @@ def run(arguments: list[str]) -> None:
     )
 
 
+class _CLI(LightningCLI):
+    """LightningCLI with ``--weights``: a shipped model or checkpoint folder to start from, or to measure."""
+
+    def add_arguments_to_parser(self, parser) -> None:
+        parser.add_argument("--weights", type=str | None, default=None, help="model name or checkpoint folder to start from")
+
+    def before_fit(self) -> None:
+        weights, path = self.config[self.subcommand].weights, self.config[self.subcommand].ckpt_path
+        if path is not None:
+            try:
+                torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+            except Exception as error:  # a damaged archive makes torch raise nearly anything
+                raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
+        if weights is not None:
+            self.model.generator.load_state_dict(load(weights).generator.state_dict())
+
+    def before_validate(self) -> None:
+        if self.config[self.subcommand].weights is None and self.config[self.subcommand].ckpt_path is None:
+            raise ValueError(f"{self.subcommand}: nothing to measure; give --weights FOLDER or --ckpt_path FILE")
+        self.before_fit()
+
+    before_test = before_validate
+
+
 class SaveFolder(Callback):
-    """Writes a checkpoint folder (config.json, model.safetensors) whenever validation improves.
+    """Writes a checkpoint folder (config.json, model.safetensors) whenever validation improves, or at the end without one.
+
+    Comes before :class:`Resume` in the list of callbacks, whose checkpoint then knows of it.
 
     Args:
         folder: made if missing.
@@ -42,10 +70,14 @@ class SaveFolder(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: SuperResolver) -> None:
         figure = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or trainer.state.fn != "fit" or figure is None or figure <= self.best:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or figure is None or not figure > self.best:
             return
         self.best = float(figure)
         save(module, Path(self.folder))
+
+    def on_train_end(self, trainer: Trainer, module: SuperResolver) -> None:
+        if self.best == float("-inf"):  # nothing to validate on: the last weights
+            save(module, Path(self.folder))
 
     def state_dict(self) -> dict:
         return {"best": self.best}
@@ -59,16 +91,24 @@ class Resume(Callback):
 
     Args:
         dirpath: made if missing.
-        every_n_steps: generator steps between two.
+        every_n_steps: generator steps between two; another is kept after each validation, with what it found.
     """
 
     def __init__(self, dirpath: str, every_n_steps: int = 1000):
         self.path, self.every_n_steps = Path(dirpath) / "last.ckpt", every_n_steps
 
     def on_train_batch_end(self, trainer: Trainer, *_) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
-            with whole(self.path) as beside:
-                trainer.save_checkpoint(beside)
+        # One step early: a checkpoint made just before a validation would go on behind it, without its outcome.
+        if trainer.global_step % self.every_n_steps == self.every_n_steps - 1:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, *_) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        with whole(self.path) as beside:
+            trainer.save_checkpoint(beside)
 
 
 class LastGood(Callback):
@@ -84,5 +124,7 @@ class LastGood(Callback):
         self.path = Path(dirpath) / "last-good.ckpt"
 
     def on_exception(self, trainer: Trainer, *_) -> None:
+        if trainer.state.fn != "fit" or not trainer.global_step:
+            return  # nothing was trained, or restored, that would be worth keeping
         with whole(self.path) as beside:
             trainer.save_checkpoint(beside)

@@ -79,9 +79,12 @@ def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
     [
         (["upscale", "{photo}", "--model", "afmse-x4"], 1, "did you mean 'affmse-x4'?"),
         (["upscale", "{photo}", "--model", "{photo}"], 1, "is a file, expected a checkpoint folder"),
-        (["upscale", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is the input itself"),
+        (["upscale", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is an input and would be overwritten"),
         (["upscale", "{photo}", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is a file; several pictures"),
-        (["upscale", "{photo}", "x/photo.png", "-o", "{out}", "--model", "{model}"], 2, "same name"),
+        (["upscale", "{photo}", "x/photo.png", "-o", "{out}", "--model", "{model}"], 2, "both"),
+        (["upscale", "{photo}", "{photo}.jpg", "--model", "{model}"], 1, "no such file"),
+        (["upscale", "{dir}/photo.bmp", "{photo}", "--model", "{model}"], 2, "photo_x4.png: both"),
+        (["upscale", "{photo}", "{dir}/photo_x4.png", "--model", "{model}"], 2, "is an input and would be overwritten"),
         (["upscale", "{photo}", "-o", "{photo}/x.png", "--model", "{model}"], 1, "cannot be written"),
         (["upscale", "{photo}", "-o", "x.jpg", "--model", "{model}"], 1, "losslessly"),
         (["benchmark", "bicubic", "--data", "{out}", "--output", "{out}"], 1, "Set5: no PNG files"),
@@ -92,12 +95,15 @@ def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
 def test_wrong_options_are_one_line(arguments, code, message, capsys, photo, checkpoint, tmp_path):
     (tmp_path / "sets" / "Set5").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "sets" / "Set5" / "a.png")
-    places = {"photo": photo, "model": checkpoint, "out": tmp_path / "out", "sets": tmp_path / "sets"}
+    (tmp_path / "photo_x4.png").write_bytes(photo.read_bytes())
+    places = {"dir": tmp_path, "photo": photo, "model": checkpoint, "out": tmp_path / "out", "sets": tmp_path / "sets"}
     before = photo.read_bytes()
     got, _, err = run(capsys, *[a.format(**places) for a in arguments])
     lines = [line for line in err.splitlines() if line.startswith("sr-zoo: ")]
     assert got == code and len(lines) == 1 and message in lines[0] and "Traceback" not in err
     assert photo.read_bytes() == before
+    if code == 2:
+        assert (tmp_path / "photo_x4.png").read_bytes() == before
 
 
 def test_usage_errors_exit_with_2(capsys):

@@ -49,6 +49,7 @@ def test_unusable_files_are_named_skipped_and_counted(folder, tmp_path):
         cache = PictureCache(folder, tmp_path / "cache", smallest=32)
     assert len(cache) == 3 and len(cache.skipped) == 2
     text = " ".join(str(w.message) for w in warned)
+    assert "photos: 3 pictures used, 2 skipped" in text
     assert "broken.png" in text and "thin.png: 200×20 pixels, at least 32" in text
 
 
@@ -87,3 +88,16 @@ def test_folders_must_be_given(tmp_path):
         SRDataModule().setup("fit")
     with pytest.raises(PictureError, match="data.val"):
         SRDataModule().setup("validate")
+
+
+def test_pictures_are_drawn_alike_or_by_area(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (32, 32), "black").save(tmp_path / "photos" / "small.png")
+    Image.new("RGB", (96, 96), "white").save(tmp_path / "photos" / "large.png")
+    for draw, expected in (("picture", 1 / 2), ("area", 9 / 10)):
+        made = module(tmp_path / "photos", tmp_path, draw=draw)
+        made.trainer.max_steps = 200
+        white = torch.cat([batch["hr"] for batch in made.train_dataloader()]).float().mean() / 255
+        assert abs(float(white) - expected) < 0.08
+    with pytest.raises(ValueError, match="data.draw"):
+        SRDataModule(draw="size")

@@ -180,7 +180,8 @@ def test_works_in_float32_under_autocast_and_after_inference_mode():
     "arguments, message",
     [
         (("bicubic", 1), "scale"), (("bicubic", 2.0), "scale"), (("lanczos", 4), "kernel"), (("gaussian:x", 4), "kernel"),
-        (("gaussian:-1", 4), "kernel"), (("gaussian", 4), "kernel"), (([[1.0, float("nan")]], 4), "kernel"),
+        (("gaussian:-1", 4), "kernel"), (("gaussian", 4), "kernel"), (("gaussian:inf", 4), "kernel"),
+        (("gaussian:1:1e12", 4), "kernel"), (([[1.0, float("nan")]], 4), "kernel"),
         (([1.0, 2.0], 4), "kernel"), (([[0.0]], 4), "kernel"), (("bicubic", 4, -1.0), "ridge"),
     ],
 )  # fmt: skip
@@ -192,3 +193,10 @@ def test_nonsense_is_refused(arguments, message):
 def test_size_must_be_a_multiple():
     with pytest.raises(ValueError, match="10×9 is not a multiple of the scale 4"):
         Downsampler().A(torch.zeros(9, 10))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gpu_equals_cpu(kernel):
+    operator, x, y = make(kernel, 4), torch.rand(2, 3, 70, 20), torch.rand(2, 3, 280, 80)
+    assert largest(operator.project(y.cuda(), x.cuda()).cpu() - operator.project(y, x)) < 1e-5

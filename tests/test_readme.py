@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.common import ROOT
-from sr_zoo.cli import _parser
+from sr_zoo.cli import _parser, main
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -24,8 +24,11 @@ def test_commands_are_the_programs():
     assert len(commands) >= 4
     for command in commands:
         words = shlex.split(command)[1:]
-        assert words[0] in ("upscale", "fit")
-        if words[0] == "upscale":
+        if words[0] == "fit":
+            with pytest.raises(SystemExit) as stop:
+                main([*words, "--print_config"])
+            assert stop.value.code == 0, command
+        else:
             _parser().parse_args(words)
         for word in words:
             if word.endswith((".yaml", "examples/astronaut.png")):

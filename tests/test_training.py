@@ -30,7 +30,7 @@ def recipe(folder, tmp_path):
         config["data"].update(
             train=str(folder), val=str(folder), crop_size=32, batch_size=2, cache_dir=str(tmp_path / "cache")
         )
-        config["trainer"].update(precision="32-true", max_steps=steps, val_check_interval=20, log_every_n_steps=1)
+        config["trainer"].update(precision="32-true", max_steps=steps, val_check_interval=min(20, steps), log_every_n_steps=1)
         for callback in config["trainer"]["callbacks"]:
             arguments = callback["init_args"]
             if "folder" in arguments:
@@ -38,7 +38,7 @@ def recipe(folder, tmp_path):
             else:
                 arguments["dirpath"] = str(where)
             if "every_n_steps" in arguments:
-                arguments["every_n_steps"] = 7
+                arguments["every_n_steps"] = 10
         config["trainer"]["logger"]["init_args"]["save_dir"] = str(where)
         path = where.with_suffix(".yaml")
         path.write_text(yaml.safe_dump(config))
@@ -47,32 +47,48 @@ def recipe(folder, tmp_path):
     return make
 
 
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
 def start(arguments, **options) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-m", "sr_zoo", *arguments], env=environment, **options)
 
 
-def test_killed_and_resumed_equals_undisturbed(recipe, tmp_path):
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    assert start(recipe(tmp_path / "whole", 70), **quiet).wait() == 0
+@pytest.fixture
+def undisturbed(recipe, tmp_path):
+    assert start(recipe(tmp_path / "whole", 60), **QUIET).wait() == 0
+    return tmp_path / "whole"
 
-    command = recipe(tmp_path / "killed", 70)
-    process, last = start(command, **quiet), tmp_path / "killed" / "last.ckpt"
-    while not last.exists():
+
+@pytest.mark.parametrize("moment", ["first", "validated"])
+def test_killed_and_resumed_equals_undisturbed(moment, undisturbed, recipe, tmp_path):
+    """Killed after the first checkpoint that is kept, or after the one that follows a validation."""
+    command, where = recipe(tmp_path / "killed", 60), tmp_path / "killed"
+    process, last, best = start(command, **QUIET), where / "last.ckpt", where / "best" / "config.json"
+
+    def reached() -> bool:
+        if moment == "first":
+            return last.exists()
+        return best.exists() and last.stat().st_mtime_ns > best.stat().st_mtime_ns
+
+    while not reached():
         assert process.poll() is None
-        time.sleep(0.005)
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     step = torch.load(last, weights_only=False)["global_step"]
-    assert step % 7 == 0 and 0 < step < 70, "must have been killed in the middle"
-    assert start([*command, "--ckpt_path", str(last)], **quiet).wait() == 0
+    assert step < 60 and (step >= 20) == (moment == "validated"), "must have been killed there"
+    assert start([*command, "--ckpt_path", str(last)], **QUIET).wait() == 0
 
-    one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=False) for n in ("whole", "killed"))
-    assert one["global_step"] == two["global_step"] == 70
+    one, two = (torch.load(p / "last.ckpt", weights_only=False) for p in (undisturbed, where))
+    assert one["global_step"] == two["global_step"] == 60
     assert one["state_dict"].keys() == two["state_dict"].keys()
     assert all(torch.equal(v, two["state_dict"][k]) for k, v in one["state_dict"].items())
-    one, two = (load_file(tmp_path / n / "best" / "model.safetensors") for n in ("whole", "killed"))
+    assert one["callbacks"] == two["callbacks"]
+    one, two = (load_file(p / "best" / "model.safetensors") for p in (undisturbed, where))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
+    assert sorted(p.name for p in where.glob("version_*")) == ["version_0", "version_1"], "the log before the kill is kept"
 
 
 def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, picture):
@@ -80,11 +96,19 @@ def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, pictur
     model = sr_zoo.load(tmp_path / "run" / "best")
     assert model.config["generator"]["width"] == 16
     assert sr_zoo.upscale(picture, model).size == (224, 160)
-    header, *lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    header, *lines = (tmp_path / "run" / "version_0" / "metrics.csv").read_text().splitlines()
     assert {"loss/generator", "psnr", "val/psnr", "val/lr_psnr"} <= set(header.split(","))
     losses = [float(line.split(",")[header.split(",").index("loss/generator")] or "nan") for line in lines]
     losses = [x for x in losses if x == x]
     assert sum(losses[-10:]) < sum(losses[:10])
+
+    # Its weights can be measured, and gone on from.
+    (tmp_path / "more").mkdir()
+    assert main([*recipe(tmp_path / "more", 1, learning_rate=0.0), "--weights", str(tmp_path / "run" / "best")]) == 0
+    kept, started = (load_file(tmp_path / n / "best" / "model.safetensors") for n in ("run", "more"))
+    assert all(torch.equal(v, started[k]) for k, v in kept.items())
+    command = recipe(tmp_path / "measure", 1)
+    assert main(["validate", *command[1:], "--weights", str(tmp_path / "run" / "best")]) == 0
 
 
 def test_divergence_is_one_line_and_keeps_good_weights(recipe, tmp_path, capsys):
@@ -94,6 +118,47 @@ def test_divergence_is_one_line_and_keeps_good_weights(recipe, tmp_path, capsys)
     assert len(line) == 1 and "at step" in line[0] and "learning_rate" in line[0]
     kept = torch.load(tmp_path / "run" / "last-good.ckpt", weights_only=False)["state_dict"]
     assert all(torch.isfinite(v).all() for v in kept.values())
+
+
+def test_a_resumed_training_takes_the_learning_rate_asked_for_now(recipe, tmp_path):
+    assert main(recipe(tmp_path / "run", 20)) == 0
+    last = tmp_path / "run" / "last.ckpt"
+    assert main([*recipe(tmp_path / "run", 40, learning_rate=1e-4), "--ckpt_path", str(last)]) == 0
+    kept = torch.load(last, weights_only=False)
+    assert all(s["base_lrs"] == [1e-4] * len(s["base_lrs"]) for s in kept["lr_schedulers"])
+
+
+def failing(recipe, tmp_path):
+    """Command lines that cannot run, and what each says."""
+    (tmp_path / "cut.ckpt").write_bytes(b"PK nonsense")
+    assert main(recipe(tmp_path / "other", 10)) == 0
+    fit = recipe(tmp_path / "run", 5)
+    wider = recipe(tmp_path / "run", 5, generator={"name": "residual", "width": 32, "depth": 1})
+    return [
+        ([*fit, "--ckpt_path", str(tmp_path / "cut.ckpt")], "cut.ckpt: not a training checkpoint"),
+        ([*fit, "--ckpt_path", str(tmp_path / "none.ckpt")], "none.ckpt: not a training checkpoint"),
+        ([*wider, "--ckpt_path", str(tmp_path / "other" / "last.ckpt")], "do not fit this model"),
+        ([*fit, "--weights", "afmse-x4"], "did you mean 'affmse-x4'?"),
+        ([*fit, "--trainer.max_steps", "-1", "--trainer.max_epochs", "1"], "trainer.max_steps: not given"),
+        ([*fit, "--data.draw", "size"], "data.draw"),
+        ([*fit, "--model.init_args.optimizer", "sgd"], "optimizer: 'sgd'"),
+        (["validate", *fit[1:]], "nothing to measure"),
+    ]
+
+
+def test_what_cannot_run_is_one_line(recipe, tmp_path, capsys):
+    for arguments, message in failing(recipe, tmp_path):
+        capsys.readouterr()
+        assert main(arguments) == 1, message
+        lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("sr-zoo: ")]
+        assert len(lines) == 1 and message in lines[0]
+
+
+def test_a_training_that_does_not_start_overwrites_nothing(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last-good.ckpt").write_bytes(b"precious")
+    assert main([*recipe(tmp_path / "run", 5), "--data.train", str(tmp_path / "nowhere")]) == 1
+    assert (tmp_path / "run" / "last-good.ckpt").read_bytes() == b"precious"
 
 
 def test_wrong_folders_are_one_line(recipe, tmp_path, capsys):
