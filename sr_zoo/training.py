@@ -1,5 +1,6 @@
 """``sr-zoo fit | validate | test``: LightningCLI over the methods and the data module, and what a training leaves behind."""
 
+import argparse
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def run(arguments: list[str]) -> None:
     """Run a Lightning subcommand; ``arguments`` as on the command line, the subcommand first."""
     # Lightning warns that arguments are given beside sys.argv; here they are sys.argv, or a test's.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    _check_checkpoint(arguments)
     _CLI(
         SuperResolver,
         SRDataModule,
@@ -31,6 +33,18 @@ def run(arguments: list[str]) -> None:
     )
 
 
+def _check_checkpoint(arguments: list[str]) -> None:
+    """Lightning reads ``--ckpt_path`` while it still parses, and lets whatever torch raises through."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--ckpt_path")
+    path = parser.parse_known_args(arguments)[0].ckpt_path
+    if path is not None:
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged archive makes torch raise nearly anything
+            raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
+
+
 class _CLI(LightningCLI):
     """LightningCLI with ``--weights``: a shipped model or checkpoint folder to start from, or to measure."""
 
@@ -38,12 +52,7 @@ class _CLI(LightningCLI):
         parser.add_argument("--weights", type=str | None, default=None, help="model name or checkpoint folder to start from")
 
     def before_fit(self) -> None:
-        weights, path = self.config[self.subcommand].weights, self.config[self.subcommand].ckpt_path
-        if path is not None:
-            try:
-                torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-            except Exception as error:  # a damaged archive makes torch raise nearly anything
-                raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
+        weights = self.config[self.subcommand].weights
         if weights is not None:
             self.model.generator.load_state_dict(load(weights).generator.state_dict())
 

@@ -30,7 +30,9 @@ def recipe(folder, tmp_path):
         config["data"].update(
             train=str(folder), val=str(folder), crop_size=32, batch_size=2, cache_dir=str(tmp_path / "cache")
         )
-        config["trainer"].update(precision="32-true", max_steps=steps, val_check_interval=min(20, steps), log_every_n_steps=1)
+        config["trainer"].update(
+            precision="32-true", max_steps=steps, val_check_interval=min(20, steps), log_every_n_steps=1
+        )
         for callback in config["trainer"]["callbacks"]:
             arguments = callback["init_args"]
             if "folder" in arguments:
