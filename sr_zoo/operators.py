@@ -91,20 +91,24 @@ class Downsampler:
         with _exact_arithmetic(lr) as x:
             return self._filter.adjoint(x)
 
-    def pinv(self, lr: Tensor) -> Tensor:
-        """A⁺: the smallest HR picture (in the 2-norm) that downsamples to ``lr``."""
+    def pinv(self, lr: Tensor, onto: Tensor | None = None) -> Tensor:
+        """A⁺: the smallest HR picture (in the 2-norm) that downsamples to ``lr``.
+
+        With ``onto``, a contiguous HR picture of the same precision, A⁺ lr is added to it in place, without gradients, and
+        it is returned: that saves passes over a large picture.
+        """
         with _exact_arithmetic(lr) as x:
-            return self._filter.pinv(x, TAIL[x.dtype])
+            return self._filter.pinv(x, TAIL[x.dtype], onto)
 
     def project(self, raw: Tensor, lr: Tensor) -> Tensor:
         """Π: the HR picture nearest to ``raw`` that downsamples to ``lr``: y + A⁺ (x − A y) (paper, section 3.1)."""
         with _exact_arithmetic(lr.to(torch.promote_types(raw.dtype, lr.dtype))) as x:
             if torch.is_grad_enabled() and (raw.requires_grad or lr.requires_grad):
                 y = raw.to(x.dtype)
-                return y + self._filter.pinv(x - self.A(y), TAIL[x.dtype])
+                return y + self.pinv(x - self.A(y))
             # The same, added in place to a copy that is needed anyway: passes over the large picture are what it costs.
             y = raw.to(x.dtype, memory_format=torch.contiguous_format, copy=True)
-            return self._filter.pinv(x - self.A(y), TAIL[x.dtype], onto=y)
+            return self.pinv(x - self.A(y), onto=y)
 
     def __repr__(self) -> str:
         return f"Downsampler({_name(self.kernel)}, scale={self.scale}, ridge={self.ridge:g}, condition={self.condition:.3g})"
