@@ -19,6 +19,9 @@ from benchmarks.common import RESULTS, write_json
 from sr_zoo import Downsampler
 
 SCALE, TAPS, SIZE = 4, 5, 24
+# Standard deviation of the first weights, which the paper does not state; "near" adds them to nearest neighbour. From small ones
+# the two conditions are met by a B that loses most of what it is given: they do not ask for A B = I.
+STARTS = {"near": 0.05, "random": 0.2, "small": 0.05}
 
 
 class Learned(nn.Module):
@@ -27,7 +30,7 @@ class Learned(nn.Module):
     def __init__(self, start: str, seed: int):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(SCALE**2, 1, TAPS, TAPS, generator=generator, dtype=torch.float64) * 0.05
+        weight = torch.randn(SCALE**2, 1, TAPS, TAPS, generator=generator, dtype=torch.float64) * STARTS[start]
         if start == "near":  # nearest neighbour: already close to an inverse
             weight[:, :, TAPS // 2, TAPS // 2] += 1
         self.weight = nn.Parameter(weight)
@@ -43,7 +46,7 @@ class Learned(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see that it runs")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--output", type=Path, default=RESULTS / "learned_pinv.json")
     options = parser.parse_args()
     steps = 20 if options.quick else options.steps
@@ -51,7 +54,7 @@ def main() -> None:
     operator = Downsampler("gaussian:1.09:9", SCALE)
     rows = [{"inverse": "closed form", **judge(operator, operator.pinv), "seconds": time.perf_counter() - started}]
     rows.append({"inverse": "closed form cut to 5×5", **judge(operator, cut(operator)), "seconds": 0.0})
-    for start, seed in (("near", 0), ("random", 0), ("random", 1), ("random", 2)):
+    for start, seed in (("near", 0), ("random", 0), ("random", 1), ("small", 0)):
         started = time.perf_counter()
         learned = train(operator, Learned(start, seed), steps, seed)
         figures = judge(operator, learned)
