@@ -180,8 +180,8 @@ def _reported(run) -> int:
         return 1
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
-    except MemoryError:
-        return _complain("not enough memory; cut the picture into smaller ones", 1)
+    except MemoryError as error:
+        return _complain(f"{error or 'not enough memory'}; cut the picture into smaller ones", 1)
     except (ValueError, OSError) as error:
         return _complain(error, 1)
 
