@@ -6,6 +6,7 @@ import sr_zoo
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.benchmark import Bicubic
 from sr_zoo.engine import upscale_array
+from sr_zoo.errors import percent
 from sr_zoo.picture import read_picture
 
 BOX, ZOOM = (136, 24, 296, 184), 2
@@ -16,7 +17,7 @@ def main() -> None:
     panels = {"input": Image.fromarray(lr).resize((512, 512), Image.Resampling.NEAREST)}
     for name, model in (("bicubic", Bicubic(4)), *((n, sr_zoo.load(n)) for n in ("mse-x4", "affmse-x4"))):
         done = upscale_array(lr, model, "float32")
-        panels[f"{name}: {100 * done.reproduced:.1f} % given back"] = Image.fromarray(done.picture)
+        panels[f"{name}: {percent(done.reproduced)} given back"] = Image.fromarray(done.picture)
     panels["truth"] = Image.fromarray(read_picture(ROOT / "examples" / "astronaut_truth.webp"))
     side = (BOX[2] - BOX[0]) * ZOOM
     sheet = Image.new("RGB", (len(panels) * (side + 6) - 6, side + 26), "white")

@@ -8,6 +8,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from benchmarks.common import RESULTS, ROOT
@@ -91,12 +92,13 @@ def learned() -> str:
 def speed() -> str:
     r = json.loads((RESULTS / "speed.json").read_text())
     p = r["projection"]
-    return (
+    text = (
         f"The projection costs {100 * p['bf16']['ratio']:.1f} % of the generator's time in bf16 and "
         f"{100 * p['float32']['ratio']:.1f} % in float32 (one 512×512 LR picture); reading crops and making their LR side "
         f"costs {100 * r['data']['ratio']:.1f} % of a training step; float32 takes {p['float32_over_bf16']:.2f} times as long "
         f"as bf16 ({r['threads']} threads, torch {r['torch']})."
     )
+    return textwrap.fill(text, 125)
 
 
 if __name__ == "__main__":
