@@ -101,8 +101,8 @@ class PictureCache:
         stamps = [[str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
         key = hashlib.sha256(json.dumps([str(folder.resolve()), smallest]).encode()).hexdigest()[:20]
         index, self.path = cache_dir / f"{key}.json", cache_dir / f"{key}.bin"
-        known = json.loads(index.read_text()) if index.is_file() and self.path.is_file() else {}
-        if known.get("stamps") != stamps or known.get("bytes") != self.path.stat().st_size:
+        known = _known(index)
+        if known.get("stamps") != stamps or not self.path.is_file() or known.get("bytes") != self.path.stat().st_size:
             known = {"stamps": stamps, **_decode(files, self.path, smallest)}
             with whole(index) as beside:
                 beside.write_text(json.dumps(known))
@@ -127,6 +127,14 @@ class PictureCache:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_data": None}
+
+
+def _known(index: Path) -> dict:
+    """What an earlier run wrote; a cache that cannot be read is made anew."""
+    try:
+        return json.loads(index.read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def _decode(files: list[Path], target: Path, smallest: int) -> dict:
