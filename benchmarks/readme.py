@@ -14,8 +14,9 @@ from pathlib import Path
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.card import model_card, results_table
 
-TRAINING = """`affmse-x4` and `mse-x4` start from the same weights, 13,000 steps of AffMSE at 2e-3 on 16 crops of 128×128
-(`affmse-x4/recipe-start.yaml`), and then differ in nothing but the projection.
+TRAINING = """Before these, two stages with half the blocks: 13,000 steps of 16 crops of 128×128 at 2e-3, and 6,000 of 7 crops of
+192×192 at 1e-3 (`recipe-1.yaml`, `recipe-2.yaml`); the new blocks do nothing at first. `affmse-x4` and `mse-x4` differ in nothing
+but the projection.
 
 779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers (Unsplash
 licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*) and 91 of T91,

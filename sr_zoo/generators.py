@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sr_zoo.registry import Registry
 
-__all__ = ["GENERATORS", "Residual"]
+__all__ = ["GENERATORS", "Residual", "start_from"]
 
 GENERATORS = Registry("generator")
 
@@ -44,6 +44,38 @@ class Residual(nn.Module):
         features = self.head(lr - 0.5)
         features = features + self.join(self.body(features))
         return F.pixel_shuffle(self.tail(features), self.scale)
+
+    def deepened(self, depth: int) -> dict[str, Tensor]:
+        """The weights of a network of ``depth`` blocks that computes the same: the blocks between do nothing yet.
+
+        Raises:
+            ValueError: this network has more blocks than that.
+        """
+        old = len(self.body)
+        if depth < old:
+            raise ValueError(f"generator 'residual': {old} blocks cannot become {depth}")
+        deeper = Residual(self.scale, self.head.out_channels, depth)
+        for name in ("head", "join", "tail"):
+            getattr(deeper, name).load_state_dict(getattr(self, name).state_dict())
+        for i, block in enumerate(self.body):
+            deeper.body[(i + 1) * depth // old - 1].load_state_dict(block.state_dict())
+        return deeper.state_dict()
+
+
+def start_from(generator: nn.Module, trained: nn.Module) -> None:
+    """Give ``generator`` the weights of ``trained``, which is the same network, or a shallower :class:`Residual`.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    residual = isinstance(generator, Residual) and isinstance(trained, Residual)
+    state = trained.deepened(len(generator.body)) if residual else trained.state_dict()
+    try:
+        generator.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights to start from are of another network ({str(error).splitlines()[-1].strip()})"
+        ) from None
 
 
 class _Block(nn.Module):

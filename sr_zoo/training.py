@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningCLI
 from sr_zoo.data import SRDataModule
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
+from sr_zoo.generators import start_from
 from sr_zoo.hub import load, save
 from sr_zoo.methods import SuperResolver
 
@@ -54,7 +55,7 @@ class _CLI(LightningCLI):
     def before_fit(self) -> None:
         weights = self.config[self.subcommand].weights
         if weights is not None:
-            self.model.generator.load_state_dict(load(weights).generator.state_dict())
+            start_from(self.model.generator, load(weights).generator)
 
     def before_validate(self) -> None:
         if self.config[self.subcommand].weights is None and self.config[self.subcommand].ckpt_path is None:

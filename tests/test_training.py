@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import sr_zoo
 from sr_zoo.cli import main
+from sr_zoo.hub import save
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,6 +110,17 @@ def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, pictur
     assert main([*recipe(tmp_path / "more", 1, learning_rate=0.0), "--weights", str(tmp_path / "run" / "best")]) == 0
     kept, started = (load_file(tmp_path / n / "best" / "model.safetensors") for n in ("run", "more"))
     assert all(torch.equal(v, started[k]) for k, v in kept.items())
+    # A deeper network starts as the shallower one it grows from.
+    deeper = {"name": "residual", "width": 16, "depth": 3}
+    grown = [
+        *recipe(tmp_path / "grown", 1, learning_rate=0.0, generator=deeper),
+        "--weights",
+        str(tmp_path / "run" / "best"),
+    ]
+    assert main(grown) == 0
+    grown = sr_zoo.load(tmp_path / "grown" / "best")
+    assert grown.config["generator"]["depth"] == 3
+    assert sr_zoo.upscale(picture, grown, "float32") == sr_zoo.upscale(picture, model, "float32")
     command = recipe(tmp_path / "measure", 1)
     assert main(["validate", *command[1:], "--weights", str(tmp_path / "run" / "best")]) == 0
 
@@ -136,11 +148,13 @@ def failing(recipe, tmp_path):
     assert main(recipe(tmp_path / "other", 10)) == 0
     fit = recipe(tmp_path / "run", 5)
     wider = recipe(tmp_path / "run", 5, generator={"name": "residual", "width": 32, "depth": 1})
+    save(sr_zoo.AffMSE(generator={"name": "residual", "width": 24, "depth": 1}), tmp_path / "wider")
     return [
         ([*fit, "--ckpt_path", str(tmp_path / "cut.ckpt")], "cut.ckpt: not a training checkpoint"),
         ([*fit, "--ckpt_path", str(tmp_path / "none.ckpt")], "none.ckpt: not a training checkpoint"),
         ([*wider, "--ckpt_path", str(tmp_path / "other" / "last.ckpt")], "do not fit this model"),
         ([*fit, "--weights", "afmse-x4"], "did you mean 'affmse-x4'?"),
+        ([*fit, "--weights", str(tmp_path / "wider")], "of another network"),
         ([*fit, "--trainer.max_steps", "-1", "--trainer.max_epochs", "1"], "trainer.max_steps: not given"),
         ([*fit, "--data.draw", "size"], "data.draw"),
         ([*fit, "--model.init_args.optimizer", "sgd"], "optimizer: 'sgd'"),
@@ -188,3 +202,10 @@ def test_muon_orthogonalises():
     values = torch.linalg.svdvals(weight.detach().flatten(1)) / (0.2 * 12)
     assert values.min() > 0.5 and values.max() < 1.4
     assert torch.linalg.svdvals(weight.grad.flatten(1)).min() < 0.2 * torch.linalg.svdvals(weight.grad.flatten(1)).max()
+
+
+def test_twins_differ_only_in_the_method():
+    """affmse-x4 and mse-x4: the same stages, but for the projection."""
+    for stage in ("recipe-1.yaml", "recipe-2.yaml", "recipe.yaml"):
+        aff, free = ((ROOT / "checkpoints" / n / stage).read_text() for n in ("affmse-x4", "mse-x4"))
+        assert aff.replace("affmse-x4", "mse-x4").replace("AffMSE", "MSE") == free

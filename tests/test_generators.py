@@ -1,0 +1,28 @@
+"""Networks: shapes, and growth that changes nothing at first."""
+
+import pytest
+import torch
+
+from sr_zoo.generators import Residual, start_from
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5, 8])
+def test_a_deeper_network_computes_what_it_grew_from(depth):
+    torch.manual_seed(0)
+    shallow, deep = Residual(2, 16, 2), Residual(2, 16, depth)
+    for block in shallow.body:
+        torch.nn.init.normal_(block.second.weight, std=0.1)
+    start_from(deep, shallow)
+    lr = torch.rand(1, 3, 7, 5)
+    assert torch.equal(deep(lr), shallow(lr))
+    deep(lr).square().mean().backward()
+    assert all(block.second.weight.grad.abs().max() > 0 for block in deep.body), "new blocks learn from the first step"
+
+
+@pytest.mark.parametrize(
+    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 16, 2), torch.nn.Upsample(scale_factor=2)]
+)
+def test_what_does_not_fit_is_one_line(other):
+    with pytest.raises(ValueError, match="cannot become|of another network") as error:
+        start_from(other, Residual(2, 16, 2))
+    assert "\n" not in str(error.value)
