@@ -3,7 +3,7 @@
 The last box of *method = generator × consistency × objective*. All keep one contract (:class:`Objective`).
 """
 
-from sr_zoo.objectives.base import OBJECTIVES, Objective
+from sr_zoo.objectives.base import OBJECTIVES, Objective, frozen
 from sr_zoo.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Objective", "Regression"]
+__all__ = ["OBJECTIVES", "Objective", "Regression", "frozen"]

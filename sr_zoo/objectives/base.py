@@ -1,10 +1,13 @@
 """The contract that every objective keeps."""
 
+import contextlib
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from sr_zoo.registry import Registry
 
-__all__ = ["OBJECTIVES", "Objective"]
+__all__ = ["OBJECTIVES", "Objective", "frozen"]
 
 OBJECTIVES = Registry("objective")
 
@@ -17,14 +20,41 @@ class Objective(nn.Module):
     - ``objective.log`` holds figures of the last call, under the same names in every method.
 
     Tensors are ``(batch, colours, height, width)`` in [0, 1].
+
+    Attributes:
+        paired: whether ``hr`` must be the true picture of ``lr``; otherwise any pictures do.
+        needs_samples: whether ``fit`` needs ``sr``; otherwise it takes None there, and the prior can be trained on its own.
+        progress: share of the training that is done, set by whoever trains; schedules follow it.
     """
+
+    paired = False
+    needs_samples = False
 
     def __init__(self):
         super().__init__()
         self.log: dict[str, Tensor] = {}
+        self.progress = 0.0
 
     def forward(self, sr: Tensor, hr: Tensor, lr: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def fit(self, sr: Tensor, hr: Tensor) -> Tensor | None:
+    def fit(self, sr: Tensor | None, hr: Tensor) -> Tensor | None:
         return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the prior knows enough for the generator to follow it; until then only the prior is trained."""
+        return True
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Gradients flow through ``module`` but not into its parameters."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    for p in learning:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in learning:
+            p.requires_grad_(True)

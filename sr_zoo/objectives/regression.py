@@ -19,6 +19,8 @@ class Regression(Objective):
             less ruled by the few hardest pictures, better PSNR in short trainings: see the recipes).
     """
 
+    paired = True
+
     def __init__(self, loss: str = "mse"):
         super().__init__()
         if loss not in LOSSES:
