@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "bf16", "float32"),
         help="of the network (default: bf16 where the processor computes in it)",
     )
+    command.add_argument(
+        "--samples", type=_positive, metavar="N", help="write N different pictures, NAME_x4_1.png and so on, each consistent"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="of the first sample (default: %(default)s)")
     command.set_defaults(run=_upscale)
 
     command = commands.add_parser("benchmark", help="measure models on Set5, Set14, BSD100 by the published protocol")
@@ -68,36 +72,50 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _upscale(options) -> int:
-    from sr_zoo.engine import upscale_array
-    from sr_zoo.errors import percent
+    from sr_zoo.engine import Spread, upscale_array
     from sr_zoo.hub import load
     from sr_zoo.picture import PictureError, read_picture, write_picture
 
     model = load(options.model)
-    targets = _targets(options.inputs, options.output, model.scale)
+    if options.samples and not model.noise_channels:
+        raise UsageError(f"--samples: {options.model} takes no noise, its samples would all be the same")
+    targets = _targets(options.inputs, options.output, model.scale, options.samples)
     failed = 0
-    for source, target in zip(options.inputs, targets):
+    for source, places in zip(options.inputs, targets):
         try:
-            done = upscale_array(read_picture(source, keep_grey=True), model, options.precision)
-            write_picture(target, done.picture)
+            picture, spread = read_picture(source, keep_grey=True), Spread()
+            for i, target in enumerate(places):
+                done = upscale_array(picture, model, options.precision, options.seed + i)
+                write_picture(target, done.picture)
+                spread.add(done.picture)
+                _print_proof(source, target, done, model)
         except PictureError as error:
             failed += _complain(error, 1)
             continue
-        height, width = done.picture.shape[:2]
-        samples = done.picture.size // model.scale**2
-        share = f"{percent(done.reproduced)} ({round(done.reproduced * samples):,} of {samples:,})"
-        print(
-            f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
-            f"downsampled, the saved file gives back {f'all {samples:,}' if done.reproduced == 1 else share} of the input's "
-            f"samples (LR-PSNR {done.lr_psnr_8bit:.1f} dB saved, {done.lr_psnr:.1f} dB before rounding)"
-            + ("" if model.exact else "; this model does not promise consistency"),
-            flush=True,
-        )
+        if len(places) > 1:
+            print(
+                f"{source}: the samples differ by {spread.deviation:.2f} of 255 levels (mean standard deviation of a pixel)"
+            )
     return 1 if failed else 0
 
 
-def _targets(inputs: list[str], output: str | None, scale: int) -> list[Path]:
-    """Where each picture goes; no two to one place, and none onto an input."""
+def _print_proof(source: str, target: Path, done, model) -> None:
+    from sr_zoo.errors import percent
+
+    height, width = done.picture.shape[:2]
+    samples = done.picture.size // model.scale**2
+    share = f"{percent(done.reproduced)} ({round(done.reproduced * samples):,} of {samples:,})"
+    print(
+        f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
+        f"downsampled, the saved file gives back {f'all {samples:,}' if done.reproduced == 1 else share} of the input's "
+        f"samples (LR-PSNR {done.lr_psnr_8bit:.1f} dB saved, {done.lr_psnr:.1f} dB before rounding)"
+        + ("" if model.exact else "; this model does not promise consistency"),
+        flush=True,
+    )
+
+
+def _targets(inputs: list[str], output: str | None, scale: int, samples: int | None) -> list[list[Path]]:
+    """Where the samples of each picture go; no two to one place, and none onto an input."""
     out = None if output is None else Path(output)
     folder = out is not None and (len(inputs) > 1 or out.is_dir() or output.endswith(("/", os.sep)))
     if folder and out.exists() and not out.is_dir():
@@ -106,8 +124,11 @@ def _targets(inputs: list[str], output: str | None, scale: int) -> list[Path]:
         targets = [out]
     else:
         targets = [(out if folder else Path(i).parent) / f"{Path(i).stem}_x{scale}.png" for i in inputs]
+    numbered = [
+        [t.with_stem(f"{t.stem}_{i + 1:0{len(str(samples))}}") for i in range(samples)] if samples else [t] for t in targets
+    ]
     taken = {}
-    for source, target in zip(inputs, targets):
+    for source, target in ((i, t) for i, places in zip(inputs, numbered) for t in places):
         if target in taken:
             raise UsageError(
                 f"{target}: both {taken[target]} and {source} would go there; upscale them one by one with --output"
@@ -116,7 +137,13 @@ def _targets(inputs: list[str], output: str | None, scale: int) -> list[Path]:
         for other in inputs:
             if target.exists() and os.path.exists(other) and os.path.samefile(target, other):
                 raise UsageError(f"{target}: is an input and would be overwritten; give another --output")
-    return targets
+    return numbered
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
 
 
 def _benchmark(options) -> int:

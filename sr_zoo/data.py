@@ -24,9 +24,12 @@ class SRDataModule(pl.LightningDataModule):
 
     Batches are ``{"hr": uint8 (batch, 3, height, width)}``: crops of ``crop_size`` for training, one whole picture at a
     time for validation. Crop number i of a seed is always the same crop, so a resumed training sees what it would have.
+    With ``train_lr`` training batches hold ``"lr"`` too, crops that have nothing to do with the HR ones: unpaired training.
 
     Args:
         train: folder of training pictures, searched recursively.
+        train_lr: folder of LR pictures whose originals nobody has; the model then learns from these and from ``train``
+            as examples of what HR pictures look like. For objectives that need no pairs.
         val: folder of held-out pictures; never a benchmark set.
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
@@ -49,8 +52,10 @@ class SRDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         cache_dir: str = "~/.cache/sr_zoo/pictures",
         seed: int = 0,
+        train_lr: str | None = None,
     ):
         super().__init__()
+        self.train_lr = train_lr
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
         self.draw, self.num_workers, self.cache_dir, self.seed = draw, num_workers, cache_dir, seed
         if draw not in ("picture", "area"):
@@ -61,6 +66,9 @@ class SRDataModule(pl.LightningDataModule):
             if self.train is None:
                 raise PictureError("data.train: no folder of training pictures given")
             self.train_pictures = PictureCache(self.train, self.cache_dir, self.crop_size)
+            if self.train_lr is not None:
+                self.lr_crop_size = self.crop_size // self.trainer.lightning_module.scale
+                self.lr_pictures = PictureCache(self.train_lr, self.cache_dir, self.lr_crop_size)
         if self.val is not None:
             self.val_pictures = PictureCache(self.val, self.cache_dir, 32)
         elif stage != "fit":
@@ -68,6 +76,8 @@ class SRDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed)
+        if self.train_lr is not None:
+            crops = _Unpaired(crops, _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1))
         # One epoch is the whole training.
         sampler = _From(self.trainer.global_step * self.batch_size, self.trainer.max_steps * self.batch_size)
         return DataLoader(
@@ -178,6 +188,16 @@ class _Crops(Dataset):
         if turn & 4:
             crop = crop.transpose(0, 2, 1)
         return {"hr": torch.from_numpy(np.ascontiguousarray(crop))}
+
+
+class _Unpaired(Dataset):
+    """An HR crop and an LR crop that do not belong together."""
+
+    def __init__(self, hr: _Crops, lr: _Crops):
+        self.hr, self.lr = hr, lr
+
+    def __getitem__(self, i: int) -> dict:
+        return {**self.hr[i], "lr": self.lr[i]["hr"]}
 
 
 class _Whole(Dataset):

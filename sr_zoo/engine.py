@@ -13,7 +13,7 @@ from sr_zoo import metrics
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture, to_array
 
-__all__ = ["PRECISIONS", "Upscaled", "to_bytes", "upscale", "upscale_array"]
+__all__ = ["PRECISIONS", "Spread", "Upscaled", "to_bytes", "upscale", "upscale_array"]
 
 PRECISIONS = ("auto", "bf16", "float32")
 # Alternating projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then the
@@ -40,13 +40,14 @@ class Upscaled:
     seconds: float
 
 
-def upscale(image, model="affmse-x4", precision: str = "auto"):
+def upscale(image, model="affmse-x4", precision: str = "auto", seed: int = 0):
     """Upscale one picture: ``sr_zoo.upscale("photo.png").save("large.png")``.
 
     Args:
         image: a path, a ``PIL.Image.Image`` or a uint8 array ``(height, width, 3)`` or ``(height, width)``.
         model: a name, a checkpoint folder or a model from :func:`sr_zoo.load`.
         precision: ``"bf16"``, ``"float32"``, or ``"auto"``: bf16 where the processor computes in it.
+        seed: of the noise where the model takes any: another seed, another picture.
 
     Returns:
         ``PIL.Image.Image``, RGB or grey as the input, ``model.scale`` times as wide and high. Downsampled, it gives the
@@ -64,10 +65,10 @@ def upscale(image, model="affmse-x4", precision: str = "auto"):
         image = read_picture(image, keep_grey=True)
     elif isinstance(image, Image.Image):
         image = to_array(image, keep_grey=True)
-    return Image.fromarray(upscale_array(image, model, precision).picture)
+    return Image.fromarray(upscale_array(image, model, precision, seed).picture)
 
 
-def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscaled:
+def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int = 0) -> Upscaled:
     """Upscale a uint8 array ``(height, width, 3)`` or ``(height, width)`` and measure its consistency.
 
     A grey picture goes through the network as three equal colours, whose outputs are averaged.
@@ -79,7 +80,7 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscal
         raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
     lr = torch.from_numpy(np.ascontiguousarray(picture)).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
     started = time.perf_counter()
-    sr = run_network(model, lr.float() / 255, precision).cpu()
+    sr = run_network(model, lr.float() / 255, precision, seed).cpu()
     saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
     seconds = time.perf_counter() - started
     figures = {
@@ -93,8 +94,26 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto") -> Upscal
     )
 
 
+class Spread:
+    """How much pictures of one size differ: ``add`` each, then read ``deviation``; two pictures are held, whatever their number."""
+
+    def __init__(self):
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, picture: np.ndarray) -> None:
+        self.count += 1
+        away = picture.astype(np.float32) - self.mean
+        self.mean = self.mean + away / self.count
+        self.squares = self.squares + away * (picture - self.mean)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a sample of the picture over all that were added, mean over pixels and colours."""
+        return float(np.sqrt(self.squares / self.count).mean())
+
+
 @torch.inference_mode()
-def run_network(model, lr: Tensor, precision: str = "auto") -> Tensor:
+def run_network(model, lr: Tensor, precision: str = "auto", seed: int = 0) -> Tensor:
     """ŷ in float32 for ``lr`` ``(batch, 3 or 1, h, w)`` in [0, 1]; grey comes back as one colour."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -103,7 +122,8 @@ def run_network(model, lr: Tensor, precision: str = "auto") -> Tensor:
     low = precision == "bf16" or (precision == "auto" and bf16_is_fast())
     try:
         with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):
-            sr = model(lr.expand(-1, 3, -1, -1) if grey else lr)
+            noise = {"seed": seed} if getattr(model, "noise_channels", 0) else {}
+            sr = model(lr.expand(-1, 3, -1, -1) if grey else lr, **noise)
     except RuntimeError as error:
         # torch has no class of its own for the processor's memory.
         if "allocate memory" in str(error) or isinstance(error, torch.cuda.OutOfMemoryError):

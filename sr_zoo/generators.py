@@ -4,6 +4,7 @@ The first box of *method = generator × consistency × objective*. Any ``nn.Modu
 ``(batch, 3, scale·h, scale·w)`` can be one; those registered here can be written into a checkpoint.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,14 +25,18 @@ class Residual(nn.Module):
         scale: integer factor.
         width: channels of the body; multiples of 16 suit bf16.
         depth: number of residual blocks (two convolutions each).
+        noise_channels: planes of noise z beside the picture's three colours, for g(x, z) (paper, appendix F).
     """
 
-    def __init__(self, scale: int, width: int = 48, depth: int = 8):
+    def __init__(self, scale: int, width: int = 48, depth: int = 8, noise_channels: int = 0):
         super().__init__()
-        if not (1 <= width <= 1024 and 0 <= depth <= 256):
-            raise ValueError(f"generator 'residual': width {width} or depth {depth} is out of range (1…1024, 0…256)")
-        self.scale = scale
-        self.head = _conv(3, width)
+        if not (1 <= width <= 1024 and 0 <= depth <= 256 and 0 <= noise_channels <= 1024):
+            raise ValueError(
+                f"generator 'residual': width {width}, depth {depth} or noise_channels {noise_channels} is out of range "
+                "(1…1024, 0…256, 0…1024)"
+            )
+        self.scale, self.noise_channels = scale, noise_channels
+        self.head = _conv(3 + noise_channels, width)
         self.body = nn.Sequential(*(_Block(width) for _ in range(depth)))
         self.join = _conv(width, width)
         self.tail = _conv(width, 3 * scale**2)
@@ -39,37 +44,46 @@ class Residual(nn.Module):
         nn.init.zeros_(self.tail.bias)
         self.tail.weight.data.mul_(0.1)
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """``(batch, 3, h, w)`` in [0, 1] → the raw picture ``(batch, 3, scale·h, scale·w)``, unbounded."""
-        features = self.head(lr - 0.5)
+    def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
+        """``(batch, 3, h, w)`` in [0, 1] → the raw picture ``(batch, 3, scale·h, scale·w)``, unbounded.
+
+        ``noise`` is ``(batch, noise_channels, h, w)`` of standard deviation 1 where the network takes any.
+        """
+        x = lr - 0.5
+        features = self.head(x if noise is None else torch.cat([x, noise], 1))
         features = features + self.join(self.body(features))
         return F.pixel_shuffle(self.tail(features), self.scale)
 
-    def deepened(self, depth: int) -> dict[str, Tensor]:
-        """The weights of a network of ``depth`` blocks that computes the same: the blocks between do nothing yet.
+    def grown(self, depth: int, noise_channels: int) -> dict[str, Tensor]:
+        """The weights of a network with more blocks or noise that computes the same: what is new does nothing yet.
 
         Raises:
-            ValueError: this network has more blocks than that.
+            ValueError: this network has more than that.
         """
-        old = len(self.body)
-        if depth < old:
-            raise ValueError(f"generator 'residual': {old} blocks cannot become {depth}")
-        deeper = Residual(self.scale, self.head.out_channels, depth)
-        for name in ("head", "join", "tail"):
-            getattr(deeper, name).load_state_dict(getattr(self, name).state_dict())
+        old, more = len(self.body), noise_channels - self.noise_channels
+        if depth < old or more < 0:
+            raise ValueError(
+                f"generator 'residual': {old} blocks and {self.noise_channels} noise_channels cannot become {depth} and "
+                f"{noise_channels}"
+            )
+        larger = Residual(self.scale, self.head.out_channels, depth, noise_channels)
+        state = self.head.state_dict()
+        larger.head.load_state_dict({**state, "weight": F.pad(state["weight"], (0, 0, 0, 0, 0, more))})
+        for name in ("join", "tail"):
+            getattr(larger, name).load_state_dict(getattr(self, name).state_dict())
         for i, block in enumerate(self.body):
-            deeper.body[(i + 1) * depth // old - 1].load_state_dict(block.state_dict())
-        return deeper.state_dict()
+            larger.body[(i + 1) * depth // old - 1].load_state_dict(block.state_dict())
+        return larger.state_dict()
 
 
 def start_from(generator: nn.Module, trained: nn.Module) -> None:
-    """Give ``generator`` the weights of ``trained``, which is the same network, or a shallower :class:`Residual`.
+    """Give ``generator`` the weights of ``trained``, which is the same network, or a :class:`Residual` with less depth or noise.
 
     Raises:
         ValueError: the weights do not fit.
     """
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
-    state = trained.deepened(len(generator.body)) if residual else trained.state_dict()
+    state = trained.grown(len(generator.body), generator.noise_channels) if residual else trained.state_dict()
     try:
         generator.load_state_dict(state)
     except RuntimeError as error:

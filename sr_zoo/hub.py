@@ -1,4 +1,7 @@
-"""Checkpoint folders: config.json and model.safetensors, the same files under the same names as a Hub repository."""
+"""Checkpoint folders: config.json, model.safetensors and, where the objective has a network of its own, prior.safetensors.
+
+The same files under the same names as a Hub repository.
+"""
 
 import json
 from pathlib import Path
@@ -10,6 +13,7 @@ from sr_zoo.registry import suggestion
 __all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save"]
 
 MAX_CONFIG_BYTES = 1 << 20
+PRIOR = "prior.safetensors"
 
 
 class CheckpointError(UserError):
@@ -30,32 +34,21 @@ def load(source: str | Path = "affmse-x4"):
     """
     folder = checkpoint_folder(source)
     config = read_config(folder)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from sr_zoo.methods import SuperResolver
 
     try:
         model = SuperResolver.from_config(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise CheckpointError(f"{weights}: no such file; a checkpoint folder holds config.json and model.safetensors")
-    try:
-        state = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{weights}: damaged or truncated ({one_line(error)})") from None
-    try:
-        model.generator.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first})") from None
+    _restore(model.generator, folder / "model.safetensors")
+    if (folder / PRIOR).exists():
+        _restore(model.objective, folder / PRIOR)
     return model.eval()
 
 
 def save(model, folder: str | Path) -> Path:
-    """Write config.json and model.safetensors of a model's (averaged) generator; each file appears whole or not at all.
+    """Write config.json and model.safetensors of a model's (averaged) generator, and prior.safetensors of its objective's network
+    where there is one; each file appears whole or not at all.
 
     Raises:
         CheckpointError: the generator was given as a module, so no config can name it.
@@ -65,9 +58,13 @@ def save(model, folder: str | Path) -> Path:
     if model.config is None:
         raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
     folder = Path(folder)
-    state = {k: v.detach().float().cpu().contiguous() for k, v in model.inference_generator.state_dict().items()}
-    with whole(folder / "model.safetensors") as beside:
-        save_file(state, beside, metadata={"format": "pt"})
+    for name, module in (("model.safetensors", model.inference_generator), (PRIOR, model.objective)):
+        # Counters of batch normalisation stay integers.
+        state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        if state:
+            with whole(folder / name) as beside:
+                save_file(state, beside, metadata={"format": "pt"})
     with whole(folder / "config.json") as beside:
         beside.write_text(json.dumps(model.config, indent=2) + "\n")
     return folder
@@ -117,6 +114,24 @@ def list_models() -> list[dict]:
              "results": json.loads(results.read_text()) if results.is_file() else []}
         )  # fmt: skip
     return rows
+
+
+def _restore(module, weights: Path) -> None:
+    """Load a file of weights into the module whose state it is, strictly."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; a checkpoint folder holds config.json and model.safetensors")
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights}: damaged or truncated ({one_line(error)})") from None
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first})") from None
 
 
 def _shipped() -> dict[str, Path]:

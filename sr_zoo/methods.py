@@ -5,8 +5,13 @@ method     consistency  objective
 =========  ===========  ============
 MSE        free         regression
 AffMSE     affine       regression
+SoftGAN    soft         adversarial
+AffGAN     affine       adversarial
+AffDAE     affine       denoising
 =========  ===========  ============
 """
+
+import warnings
 
 import lightning.pytorch as pl
 import torch
@@ -20,7 +25,7 @@ from sr_zoo.objectives import OBJECTIVES
 from sr_zoo.operators import Downsampler
 from sr_zoo.optimizers import make_optimizers, warmup_cosine
 
-__all__ = ["METHODS", "MSE", "AffMSE", "SuperResolver", "TrainingDiverged"]
+__all__ = ["METHODS", "MSE", "AffDAE", "AffGAN", "AffMSE", "SoftGAN", "SuperResolver", "TrainingDiverged"]
 
 
 class SuperResolver(pl.LightningModule):
@@ -36,10 +41,15 @@ class SuperResolver(pl.LightningModule):
         objective: arguments of the method's objective, or another one by name.
         optimizer: ``"adam"`` or ``"muon"``.
         learning_rate: peak, reached after ``warmup_steps`` and falling to zero along a cosine until ``max_steps``.
-        warmup_steps: generator steps of linear warm-up.
+        warmup_steps: steps of linear warm-up.
         gradient_clip: largest norm of the generator's gradient, 0 for none.
         ema_decay: of the averaged weights that validation and checkpoints use, 0 for none.
-        prior_steps: steps of the objective's own network for one of the generator.
+        prior_steps: steps of the objective's own network, each on new pictures, for one of the generator; 0 keeps it as it is.
+            A step, also in ``max_steps``, is one batch: with a prior the generator moves in one of ``prior_steps`` batches.
+        prior_start: steps before the generator moves at all; ``max_steps`` of them train the prior alone.
+        prior_learning_rate: peak of the objective's own network, ``learning_rate`` if None.
+        noise_channels: planes of noise beside the LR picture: g(x, z) = Π f(x, z), amortised variational inference (paper,
+            appendix F). The generator must take them.
 
     Raises:
         ValueError: a part or argument that does not exist or makes no sense.
@@ -61,17 +71,29 @@ class SuperResolver(pl.LightningModule):
         gradient_clip: float = 0.0,
         ema_decay: float = 0.999,
         prior_steps: int = 1,
+        prior_start: int = 0,
+        prior_learning_rate: float | None = None,
+        noise_channels: int = 0,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.scale, self.optimizer_name, self.learning_rate = scale, optimizer, learning_rate
         self.warmup_steps, self.gradient_clip = warmup_steps, gradient_clip
-        self.ema_decay, self.prior_steps = ema_decay, prior_steps
+        self.ema_decay, self.prior_steps, self.prior_start = ema_decay, prior_steps, prior_start
+        self.prior_learning_rate = learning_rate if prior_learning_rate is None else prior_learning_rate
+        if prior_steps < 0 or prior_start < 0:
+            raise ValueError(f"prior_steps and prior_start are {prior_steps} and {prior_start}, expected 0 or more")
         consistency = {"name": self.parts[0], **(consistency or {})}
         objective = {"name": self.parts[1], **(objective or {})}
         self.downsampler = Downsampler(kernel, scale, ridge)
         made = isinstance(generator, nn.Module)
+        if noise_channels and not made:
+            generator = {
+                **({"name": generator} if isinstance(generator, str) else generator),
+                "noise_channels": noise_channels,
+            }
         self.generator = generator if made else GENERATORS.build(generator, scale)
+        self.noise_channels = getattr(self.generator, "noise_channels", noise_channels)
         self.generator.to(memory_format=torch.channels_last)
         self.consistency = CONSISTENCIES.build(consistency, self.downsampler)
         self.objective = OBJECTIVES.build(objective)
@@ -104,11 +126,19 @@ class SuperResolver(pl.LightningModule):
             raise ValueError(f"scale is {config['scale']}, expected 2 to 16")
         return METHODS[method](**config, **training)
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """Upscale; averaged weights in evaluation mode. Nothing is clamped: ŷ may leave [0, 1]."""
+    def forward(self, lr: Tensor, seed: int = 0) -> Tensor:
+        """Upscale; averaged weights in evaluation mode. Nothing is clamped: ŷ may leave [0, 1].
+
+        Where the generator takes noise, it is new noise in training and that of ``seed`` otherwise.
+        """
         network = self.generator if self.training else self.inference_generator
-        raw = network(lr.contiguous(memory_format=torch.channels_last))
-        return self.consistency(raw.contiguous(), lr)
+        inputs = [lr.contiguous(memory_format=torch.channels_last)]
+        if self.noise_channels:
+            shape, dice = (len(lr), self.noise_channels, *lr.shape[-2:]), None
+            if not self.training:  # on the CPU, so that a seed says the same everywhere
+                dice = torch.Generator().manual_seed(seed)
+            inputs.append(torch.randn(shape, generator=dice).to(inputs[0]))
+        return self.consistency(network(*inputs).contiguous(), lr)
 
     @property
     def exact(self) -> bool:
@@ -130,24 +160,28 @@ class SuperResolver(pl.LightningModule):
             self.ema.requires_grad_(False)
 
     def configure_optimizers(self):
-        if self.trainer.max_steps <= 0:
+        total = self.trainer.max_steps
+        if total <= 0:
             raise ValueError(
                 "trainer.max_steps: not given; a training ends, and its learning rate reaches 0, after so many steps"
             )
         generator = make_optimizers(self.generator, self.optimizer_name, self.learning_rate)
-        own = [p for p in self.objective.parameters() if p.requires_grad]
-        prior = make_optimizers(self.objective, self.optimizer_name, self.learning_rate) if own else []
+        learns = self.prior_steps and any(p.requires_grad for p in self.objective.parameters())
+        prior = make_optimizers(self.objective, self.optimizer_name, self.prior_learning_rate) if learns else []
         self._generator_optimizers = len(generator)
-        factor = warmup_cosine(self.warmup_steps, self.trainer.max_steps)
-        optimizers = generator + prior
-        return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, factor) for o in optimizers]
+        schedule = torch.optim.lr_scheduler.LambdaLR
+        return generator + prior, [
+            *(schedule(o, warmup_cosine(self.warmup_steps, total, self.prior_start if learns else 0)) for o in generator),
+            *(schedule(o, warmup_cosine(self.warmup_steps, total)) for o in prior),
+        ]
 
     def on_train_start(self) -> None:
         # A resumed training takes the learning rate that is asked for now, not the one in its checkpoint.
-        for scheduler in _as_list(self.lr_schedulers()):
-            scheduler.base_lrs = [self.learning_rate] * len(scheduler.base_lrs)
+        for i, scheduler in enumerate(_as_list(self.lr_schedulers())):
+            rate = self.learning_rate if i < self._generator_optimizers else self.prior_learning_rate
+            scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas):
-                group["lr"] = self.learning_rate * factor(scheduler.last_epoch)
+                group["lr"] = rate * factor(scheduler.last_epoch)
 
     def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
         """As torch's, with a ValueError of one line where the weights are of another network."""
@@ -160,21 +194,34 @@ class SuperResolver(pl.LightningModule):
 
     def training_step(self, batch: dict, batch_index: int) -> None:
         optimizers = _as_list(self.optimizers())
-        first = self._generator_optimizers
+        mine, prior = optimizers[: self._generator_optimizers], optimizers[self._generator_optimizers :]
+        # Counted by what has been done, so that a resumed training goes on where it was.
+        step = self.trainer.global_step
+        torch.manual_seed(self._seed + step)
+        self.objective.progress = step / self.trainer.max_steps
+        moves = not prior or (step >= self.prior_start and step % self.prior_steps == 0 and self.objective.ready)
         hr = batch["hr"].float() / 255
-        lr = self.degrade(hr)
-        sr = self(lr)
-        for _ in range(self.prior_steps if len(optimizers) > first else 0):
-            self._descend(self.objective.fit(sr.detach(), hr), self.objective, optimizers[first:], "prior")
-        loss = self.objective(sr, hr, lr) + self.consistency.penalty(sr, lr)
-        self._descend(loss, self.generator, optimizers[:first], "generator", self.gradient_clip)
-        if self.ema is not None:
-            self.ema.update_parameters(self.generator)
+        lr = batch["lr"].float() / 255 if "lr" in batch else self.degrade(hr)
+        with torch.set_grad_enabled(moves):
+            sr = self(lr) if moves or self.objective.needs_samples else None
+        if prior:
+            loss = self.objective.fit(None if sr is None else sr.detach(), hr)
+            self._descend(loss, self.objective, prior, "prior", counts=True)
+        if moves:
+            loss = self.objective(sr, hr, lr) + self.consistency.penalty(sr, lr)
+            self._descend(loss, self.generator, mine, "generator", self.gradient_clip, counts=not prior)
+            if self.ema is not None:
+                self.ema.update_parameters(self.generator)
         for scheduler in _as_list(self.lr_schedulers()):
             scheduler.step()
-        self._log_progress(sr.detach(), hr)
+        for name, value in self.objective.log.items():
+            self.log(name, value)
+        if sr is not None and "lr" not in batch:
+            self.log("psnr", -10 * torch.log10((sr.detach() - hr).square().mean()), prog_bar=True)
 
-    def _descend(self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0) -> None:
+    def _descend(
+        self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0, counts: bool = False
+    ) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
@@ -186,23 +233,25 @@ class SuperResolver(pl.LightningModule):
                 "the weights before this step are kept; try a lower learning_rate or a gradient_clip"
             )
         for i, optimizer in enumerate(optimizers):
-            # Lightning counts a step for each optimiser it sees: it shall see one for each step of the generator.
-            (optimizer if name == "generator" and i == 0 else optimizer.optimizer).step()
-        self.log(f"loss/{name}", loss.detach(), prog_bar=name == "generator")
+            # Lightning counts a step for each optimiser it sees: it shall see one for each batch.
+            (optimizer if counts and i == 0 else optimizer.optimizer).step()
+        self.log(f"loss/{name}", loss.detach(), prog_bar=True)
 
-    def _log_progress(self, sr: Tensor, hr: Tensor) -> None:
-        self.log("psnr", -10 * torch.log10((sr - hr).square().mean()), prog_bar=True)
-        for name, value in self.objective.log.items():
-            self.log(name, value)
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed() % 2**32
+        # While a prior learns alone, the generator's schedule goes on without its steps: meant so.
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        if self.objective.paired and getattr(self.trainer.datamodule, "train_lr", None) is not None:
+            raise ValueError("data.train_lr: pictures without their originals; this method's objective needs pairs")
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
-        self._evaluate(batch, "val")
+        self._evaluate(batch, "val", batch_index)
 
     def test_step(self, batch: dict, batch_index: int) -> None:
-        self._evaluate(batch, "test")
+        self._evaluate(batch, "test", batch_index)
 
-    def _evaluate(self, batch: dict, stage: str) -> None:
-        """Whole pictures by the rules of the benchmark: 8-bit LR in, Y-PSNR of the 8-bit SR out."""
+    def _evaluate(self, batch: dict, stage: str, batch_index: int) -> None:
+        """Whole pictures by the rules of the benchmark: 8-bit LR in, Y-PSNR of the 8-bit SR out; and the prior's loss on HR."""
         hr = batch["hr"]
         hr = hr[..., : hr.shape[-2] // self.scale * self.scale, : hr.shape[-1] // self.scale * self.scale]
         lr = self.degrade(hr.float() / 255)
@@ -211,6 +260,11 @@ class SuperResolver(pl.LightningModule):
             "psnr": metrics.psnr_y(metrics.quantize(sr), hr, self.scale),
             "lr_psnr": metrics.lr_psnr(sr, lr, self.downsampler),
         }
+        if not self.objective.needs_samples:
+            with torch.random.fork_rng(devices=[]):  # the same noise for a picture each time
+                torch.manual_seed(batch_index)
+                loss = self.objective.fit(None, hr.float() / 255)
+            figures |= {} if loss is None else {"prior": loss}
         for name, value in figures.items():
             self.log(f"{stage}/{name}", value.mean(), prog_bar=True, batch_size=len(hr))
 
@@ -227,7 +281,25 @@ class AffMSE(SuperResolver):
     parts = ("affine", "regression")
 
 
-METHODS = {c.__name__: c for c in (MSE, AffMSE)}
+class SoftGAN(SuperResolver):
+    """A discriminator's pull, consistency by a penalty only (paper, section 3.2)."""
+
+    parts = ("soft", "adversarial")
+
+
+class AffGAN(SuperResolver):
+    """A discriminator's pull on the affine subspace (paper, section 3.2)."""
+
+    parts = ("affine", "adversarial")
+
+
+class AffDAE(SuperResolver):
+    """A denoiser's pull on the affine subspace (paper, section 3.4; there AffDG)."""
+
+    parts = ("affine", "denoising")
+
+
+METHODS = {c.__name__: c for c in (MSE, AffMSE, SoftGAN, AffGAN, AffDAE)}
 
 
 class TrainingDiverged(RuntimeError):

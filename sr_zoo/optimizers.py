@@ -29,11 +29,12 @@ def make_optimizers(module: nn.Module, name: str, learning_rate: float) -> list[
     return ([Muon(inner, learning_rate)] if inner else []) + ([torch.optim.Adam(rest, **adam)] if rest else [])
 
 
-def warmup_cosine(warmup: int, total: int):
-    """Factor of the learning rate at a step: linear from 0 over ``warmup`` steps, times a cosine that ends at 0."""
+def warmup_cosine(warmup: int, total: int, start: int = 0):
+    """Factor of the learning rate at a step: linear from 0 over ``warmup`` steps after ``start``, times a cosine that ends at 0."""
 
     def factor(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+        rise = min(1.0, max(0, step - start + 1) / max(1, warmup))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
 
     return factor
 

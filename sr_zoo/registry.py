@@ -2,8 +2,11 @@
 
 import difflib
 import inspect
+import types
 
 __all__ = ["Registry", "suggestion"]
+
+PLAIN = (bool, int, float, str, list, dict)  # what a config.json can say
 
 
 class Registry(dict):
@@ -31,11 +34,11 @@ class Registry(dict):
         if name not in self:
             raise ValueError(f"{self.kind}: unknown name {name!r}; {suggestion(str(name), self)}")
         allowed = list(inspect.signature(self[name]).parameters.values())[len(context) :]
-        defaults = {p.name: p.default for p in allowed}
+        wanted = {p.name: p.annotation for p in allowed}
         for key, value in spec.items():
-            if key not in defaults:
-                raise ValueError(f"{self.kind} {name!r}: unknown argument {key!r}; it takes {', '.join(defaults) or 'none'}")
-            _check_type(f"{self.kind} {name!r}: {key}", value, defaults[key])
+            if key not in wanted:
+                raise ValueError(f"{self.kind} {name!r}: unknown argument {key!r}; it takes {', '.join(wanted) or 'none'}")
+            _check_type(f"{self.kind} {name!r}: {key}", value, wanted[key])
         return self[name](*context, **spec)
 
 
@@ -45,9 +48,10 @@ def suggestion(name: str, known) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
 
 
-def _check_type(what: str, value, default) -> None:
-    if default is None or default is inspect.Parameter.empty:
+def _check_type(what: str, value, annotation) -> None:
+    kinds = annotation.__args__ if isinstance(annotation, types.UnionType) else (annotation,)
+    # As in Python, an int is a good float; unlike there, a bool is no int.
+    if (type(value) is int and float in kinds) or (isinstance(value, kinds) and (type(value) is not bool or bool in kinds)):
         return
-    wanted = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
-        raise ValueError(f"{what} is {value!r}, expected {type(default).__name__}")
+    names = " or ".join(k.__name__ for k in kinds if k in PLAIN)
+    raise ValueError(f"{what} is {value!r}, expected {names}")

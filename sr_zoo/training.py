@@ -47,15 +47,27 @@ def _check_checkpoint(arguments: list[str]) -> None:
 
 
 class _CLI(LightningCLI):
-    """LightningCLI with ``--weights``: a shipped model or checkpoint folder to start from, or to measure."""
+    """LightningCLI with ``--weights`` and ``--prior``: shipped models or checkpoint folders to start from, or to measure."""
 
     def add_arguments_to_parser(self, parser) -> None:
         parser.add_argument("--weights", type=str | None, default=None, help="model name or checkpoint folder to start from")
+        parser.add_argument(
+            "--prior", type=str | None, default=None, help="where the objective's own network starts, if not with --weights"
+        )
 
     def before_fit(self) -> None:
-        weights = self.config[self.subcommand].weights
-        if weights is not None:
-            start_from(self.model.generator, load(weights).generator)
+        options = self.config[self.subcommand]
+        trained = None if options.weights is None else load(options.weights)
+        if trained is not None:
+            start_from(self.model.generator, trained.generator)
+        prior = trained if options.prior is None else load(options.prior)
+        if prior is not None and type(prior.objective) is type(self.model.objective):
+            try:
+                self.model.objective.load_state_dict(prior.objective.state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"the prior to start from is another network ({one_line(error)})") from None
+        elif options.prior is not None:
+            raise ValueError(f"--prior {options.prior}: its objective is another than this method's")
 
     def before_validate(self) -> None:
         if self.config[self.subcommand].weights is None and self.config[self.subcommand].ckpt_path is None:
@@ -72,17 +84,22 @@ class SaveFolder(Callback):
 
     Args:
         folder: made if missing.
-        monitor: the validation figure, larger is better. Never a benchmark's.
+        monitor: the validation figure: ``"val/psnr"``, or ``"val/prior"`` (the loss of the objective's own network, less is
+            better) where that is what is trained. None keeps the last weights, whatever validation says: the figures of a
+            generator that follows a discriminator say little. Never a benchmark's.
     """
 
-    def __init__(self, folder: str, monitor: str = "val/psnr"):
+    def __init__(self, folder: str, monitor: str | None = "val/psnr"):
         self.folder, self.monitor, self.best = folder, monitor, float("-inf")
 
     def on_validation_end(self, trainer: Trainer, module: SuperResolver) -> None:
         figure = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or trainer.state.fn != "fit" or figure is None or not figure > self.best:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or figure is None:
             return
-        self.best = float(figure)
+        figure = -float(figure) if self.monitor == "val/prior" else float(figure)
+        if not figure > self.best:
+            return
+        self.best = figure
         save(module, Path(self.folder))
 
     def on_train_end(self, trainer: Trainer, module: SuperResolver) -> None:

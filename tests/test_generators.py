@@ -26,3 +26,15 @@ def test_what_does_not_fit_is_one_line(other):
     with pytest.raises(ValueError, match="cannot become|of another network") as error:
         start_from(other, Residual(2, 16, 2))
     assert "\n" not in str(error.value)
+
+
+def test_noise_changes_nothing_before_it_is_learned():
+    torch.manual_seed(0)
+    plain, noisy = Residual(2, 16, 1), Residual(2, 16, 1, noise_channels=2)
+    start_from(noisy, plain)
+    lr, noise = torch.rand(1, 3, 7, 5), torch.randn(1, 2, 7, 5)
+    assert torch.allclose(noisy(lr, noise), plain(lr), atol=1e-6)
+    noisy(lr, noise).square().mean().backward()
+    assert noisy.head.weight.grad[:, 3:].abs().max() > 0
+    with pytest.raises(ValueError, match="cannot become"):
+        start_from(plain, noisy)

@@ -23,8 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def recipe(folder, tmp_path):
     """The recipe of affmse-x4, made small; returns a function (changes) → command line."""
 
-    def make(where: Path, steps: int, **model):
+    def make(where: Path, steps: int, method: str = "AffMSE", **model):
         config = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
+        if method != "AffMSE":
+            config["model"]["class_path"] = f"sr_zoo.methods.{method}"
+            del config["model"]["init_args"]["objective"]
         config["model"]["init_args"].update(
             {"generator": {"name": "residual", "width": 16, "depth": 1}, "warmup_steps": 5, **model}
         )
@@ -58,16 +61,20 @@ def start(arguments, **options) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "sr_zoo", *arguments], env=environment, **options)
 
 
-@pytest.fixture
-def undisturbed(recipe, tmp_path):
-    assert start(recipe(tmp_path / "whole", 60), **QUIET).wait() == 0
-    return tmp_path / "whole"
+GAN = {
+    "method": "AffGAN", "prior_steps": 2, "prior_start": 15, "noise_channels": 2, "prior_learning_rate": 1e-3, "optimizer": "adam",
+    "objective": {"network": {"name": "strided", "width": 8, "pairs": 2}, "noise_target": 1.2, "hold_above": 1.38},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", ["first", "validated"])
-def test_killed_and_resumed_equals_undisturbed(moment, undisturbed, recipe, tmp_path):
+@pytest.mark.parametrize(
+    "moment, changes", [("first", {}), ("validated", {}), ("validated", GAN)], ids=["first", "validated", "gan"]
+)
+def test_killed_and_resumed_equals_undisturbed(moment, changes, recipe, tmp_path):
     """Killed after the first checkpoint that is kept, or after the one that follows a validation."""
-    command, where = recipe(tmp_path / "killed", 60), tmp_path / "killed"
+    undisturbed = tmp_path / "whole"
+    assert start(recipe(undisturbed, 60, **changes), **QUIET).wait() == 0
+    command, where = recipe(tmp_path / "killed", 60, **changes), tmp_path / "killed"
     process, last, best = start(command, **QUIET), where / "last.ckpt", where / "best" / "config.json"
 
     def reached() -> bool:
@@ -89,8 +96,9 @@ def test_killed_and_resumed_equals_undisturbed(moment, undisturbed, recipe, tmp_
     assert one["state_dict"].keys() == two["state_dict"].keys()
     assert all(torch.equal(v, two["state_dict"][k]) for k, v in one["state_dict"].items())
     assert one["callbacks"] == two["callbacks"]
-    one, two = (load_file(p / "best" / "model.safetensors") for p in (undisturbed, where))
-    assert all(torch.equal(v, two[k]) for k, v in one.items())
+    for file in (undisturbed / "best").glob("*.safetensors"):
+        one, two = load_file(file), load_file(where / "best" / file.name)
+        assert all(torch.equal(v, two[k]) for k, v in one.items())
     assert sorted(p.name for p in where.glob("version_*")) == ["version_0", "version_1"], "the log before the kill is kept"
 
 
@@ -209,3 +217,66 @@ def test_twins_differ_only_in_the_method():
     for stage in ("recipe-1.yaml", "recipe-2.yaml", "recipe.yaml"):
         aff, free = ((ROOT / "checkpoints" / n / stage).read_text() for n in ("affmse-x4", "mse-x4"))
         assert aff.replace("affmse-x4", "mse-x4").replace("AffMSE", "MSE") == free
+
+
+PRIORS = {
+    "AffGAN": {"network": {"name": "strided", "width": 8, "pairs": 2}},
+    "SoftGAN": {"network": {"name": "strided", "width": 8, "pairs": 2}},
+    "AffDAE": {"network": {"name": "unshuffled", "width": 8, "depth": 1}},
+}
+
+
+@pytest.mark.parametrize("method", PRIORS)
+def test_priors_and_generators_learn_in_turn(method, recipe, tmp_path):
+    """For prior_start steps the prior alone, then the generator each prior_steps; and the prior is kept beside the generator."""
+    made = {"method": method, "objective": PRIORS[method], "optimizer": "adam", "prior_steps": 3, "warmup_steps": 1}
+    where = tmp_path / "run"
+    assert main(recipe(where, 20, prior_start=30, **made)) == 0
+    first = sr_zoo.load(where / "best")
+    assert sorted(p.name for p in (where / "best").glob("*.safetensors")) == ["model.safetensors", "prior.safetensors"]
+
+    # The prior alone was trained; from here, a prior that is kept as it is leads the generator.
+    more = tmp_path / "more"
+    command = recipe(more, 20, **{**made, "prior_steps": 0})
+    assert main([*command, "--weights", str(where / "best")]) == 0
+    second = load_file(more / "best" / "prior.safetensors")
+    assert all(torch.equal(v, second[k]) for k, v in first.objective.state_dict().items() if "network" in k)
+    moved = load_file(more / "best" / "model.safetensors")
+    assert any(not torch.equal(v, moved[k]) for k, v in first.generator.state_dict().items())
+
+
+def test_prior_alone_leaves_the_generator_as_it_was(recipe, tmp_path, checkpoint):
+    where = tmp_path / "run"
+    made = {"objective": PRIORS["AffDAE"], "prior_start": 40, "optimizer": "adam", "warmup_steps": 1}
+    command = recipe(where, 40, "AffDAE", **made)
+    monitor = ["--trainer.callbacks.init_args.monitor", "val/prior"]
+    assert main([*command, "--weights", str(checkpoint)]) == 0 and monitor
+    kept = load_file(where / "best" / "model.safetensors")
+    assert all(torch.equal(v, kept[k]) for k, v in load_file(checkpoint / "model.safetensors").items())
+    header, *lines = (where / "version_0" / "metrics.csv").read_text().splitlines()
+    column = header.split(",").index("val/prior")
+    figures = [float(v) for line in lines if (v := line.split(",")[column])]
+    assert len(figures) == 2 and figures[-1] < figures[0]
+
+
+def test_unpaired_training(recipe, tmp_path, picture, capsys):
+    """LR and HR pictures that do not match; regression refuses them."""
+    from PIL import Image
+
+    (tmp_path / "lr").mkdir()
+    Image.fromarray(picture[::-1]).save(tmp_path / "lr" / "other.png")
+    option = ["--data.train_lr", str(tmp_path / "lr")]
+    for method in PRIORS:
+        command = recipe(tmp_path / method, 4, method, objective=PRIORS[method])
+        assert main([*command, *option]) == 0
+        assert sr_zoo.load(tmp_path / method / "best").config["method"] == method
+        header = (tmp_path / method / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
+        assert "loss/prior" in header and "psnr" not in header
+    assert main([*recipe(tmp_path / "run", 4), *option]) == 1
+    assert "needs pairs" in capsys.readouterr().err
+
+
+def test_a_prior_of_another_kind_is_refused(recipe, tmp_path, checkpoint, capsys):
+    command = recipe(tmp_path / "run", 4, "AffDAE", objective=PRIORS["AffDAE"])
+    assert main([*command, "--prior", str(checkpoint)]) == 1
+    assert "its objective is another" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 The last box of *method = generator × consistency × objective*. All keep one contract (:class:`Objective`).
 """
 
+from sr_zoo.objectives.adversarial import Adversarial
 from sr_zoo.objectives.base import OBJECTIVES, Objective, frozen
+from sr_zoo.objectives.denoising import Denoising
 from sr_zoo.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Objective", "Regression", "frozen"]
+__all__ = ["OBJECTIVES", "Adversarial", "Denoising", "Objective", "Regression", "frozen"]
