@@ -41,6 +41,31 @@ def test_upscale_prints_its_proof(capsys, photo, checkpoint):
     assert "56×40" in out and "224×160" in out and "gives back all 6,720 of the input's samples" in out and "dB" in out
 
 
+def test_samples_differ_and_each_is_consistent(capsys, photo, tmp_path, picture):
+    import torch
+
+    from sr_zoo import AffGAN
+    from sr_zoo.hub import save
+    from sr_zoo.operators import Downsampler
+
+    torch.manual_seed(0)
+    model = AffGAN(generator={"name": "residual", "width": 16, "depth": 1}, noise_channels=2)
+    save(model, tmp_path / "noisy")
+    code, out, _ = run(capsys, "upscale", photo, "--model", tmp_path / "noisy", "--samples", 3, "--seed", 5)
+    assert code == 0 and out.count("gives back all 6,720") == 3
+    files = [tmp_path / f"photo_x4_{i}.png" for i in (1, 2, 3)]
+    samples = np.stack([np.asarray(Image.open(f)) for f in files]).astype(float)
+    assert f"differ by {samples.std(0).mean():.2f} of 255 levels" in out and samples.std(0).mean() > 0.1
+    for sample in samples:
+        again = Downsampler().A(torch.from_numpy(sample).permute(2, 0, 1)).add(0.5).floor().clamp(0, 255)
+        assert np.array_equal(again.permute(1, 2, 0).numpy(), picture)
+
+    # The second sample is the first of the next seed, alone and again.
+    code, out, _ = run(capsys, "upscale", photo, "--model", tmp_path / "noisy", "--seed", 6)
+    assert code == 0 and "differ by" not in out
+    assert (tmp_path / "photo_x4.png").read_bytes() == files[1].read_bytes()
+
+
 def test_upscale_into_a_folder(capsys, photo, checkpoint, tmp_path):
     Image.open(photo).convert("L").save(tmp_path / "grey.bmp")
     code, out, _ = run(capsys, "upscale", photo, tmp_path / "grey.bmp", "-o", tmp_path / "out", "--model", checkpoint)
@@ -82,6 +107,7 @@ def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
         (["upscale", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is an input and would be overwritten"),
         (["upscale", "{photo}", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is a file; several pictures"),
         (["upscale", "{photo}", "x/photo.png", "-o", "{out}", "--model", "{model}"], 2, "both"),
+        (["upscale", "{photo}", "--samples", "2", "--model", "{model}"], 2, "takes no noise"),
         (["upscale", "{photo}", "{photo}.jpg", "--model", "{model}"], 1, "no such file"),
         (["upscale", "{dir}/photo.bmp", "{photo}", "--model", "{model}"], 2, "photo_x4.png: both"),
         (["upscale", "{photo}", "{dir}/photo_x4.png", "--model", "{model}"], 2, "is an input and would be overwritten"),
@@ -107,7 +133,13 @@ def test_wrong_options_are_one_line(arguments, code, message, capsys, photo, che
 
 
 def test_usage_errors_exit_with_2(capsys):
-    for arguments in ([], ["upscale"], ["upscale", "x", "--precision", "half"], ["sharpen", "x"]):
+    for arguments in (
+        [],
+        ["upscale"],
+        ["upscale", "x", "--samples", "0"],
+        ["upscale", "x", "--precision", "half"],
+        ["sharpen", "x"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2

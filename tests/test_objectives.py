@@ -39,7 +39,12 @@ def test_regression_losses():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"spectral_norm": True}, {"r1": 1.0}, {"noise_target": 1.2}, {"network": {"name": "timm", "backbone": "convnext_atto"}}],
+    [
+        {"spectral_norm": True},
+        {"r1": 1.0},
+        {"noise_target": 1.2},
+        {"network": {"name": "timm", "backbone": "convnext_atto"}},
+    ],
 )
 def test_adversarial_options_learn_to_tell(arguments):
     """D tells bright pictures from dark ones after a few steps, and the generator is sent towards the real ones."""

@@ -43,7 +43,7 @@ def test_python_lines_run(tmp_path, monkeypatch):
     assert (tmp_path / "large.png").is_file()
 
 
-@pytest.mark.parametrize("module", ["learned_pinv", "speed"])
+@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
 
