@@ -145,14 +145,21 @@ def test_a_resumed_training_takes_the_learning_rate_asked_for_now(recipe, tmp_pa
 def failing(recipe, tmp_path):
     """Command lines that cannot run, and what each says."""
     (tmp_path / "cut.ckpt").write_bytes(b"PK nonsense")
+    torch.save([1], tmp_path / "list.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
     assert main(recipe(tmp_path / "other", 10)) == 0
     fit = recipe(tmp_path / "run", 5)
+    logged = yaml.safe_load(Path(fit[-1]).read_text()) | {"ckpt_path": str(tmp_path / "cut.ckpt")}
+    (tmp_path / "logged.yaml").write_text(yaml.safe_dump(logged))
     wider = recipe(tmp_path / "run", 5, generator={"name": "residual", "width": 32, "depth": 1})
     save(sr_zoo.AffMSE(generator={"name": "residual", "width": 24, "depth": 1}), tmp_path / "wider")
     return [
         ([*fit, "--ckpt_path", str(tmp_path / "cut.ckpt")], "cut.ckpt: not a training checkpoint"),
         ([*fit, "--ckpt_path", str(tmp_path / "none.ckpt")], "none.ckpt: not a training checkpoint"),
         ([*wider, "--ckpt_path", str(tmp_path / "other" / "last.ckpt")], "do not fit this model"),
+        ([*fit, "--ckpt_path", str(tmp_path / "list.ckpt")], "list.ckpt: not a training checkpoint"),
+        ([*fit, "--ckpt_path", str(tmp_path / "weights.ckpt")], "weights.ckpt: not a training checkpoint"),
+        (["fit", "--config", str(tmp_path / "logged.yaml")], "cut.ckpt: not a training checkpoint"),
         ([*fit, "--weights", "afmse-x4"], "did you mean 'affmse-x4'?"),
         ([*fit, "--weights", str(tmp_path / "wider")], "of another network"),
         ([*fit, "--trainer.max_steps", "-1", "--trainer.max_epochs", "1"], "trainer.max_steps: not given"),
