@@ -36,6 +36,9 @@ def test_cache_is_decoded_once_and_again_on_change(folder, tmp_path, monkeypatch
     os.utime(folder / "a.png", (1, 1))
     PictureCache(folder, tmp_path / "cache")
     assert len(calls) == 3
+    Image.new("RGB", (64, 64)).save(folder / "a.png", compress_level=0)
+    os.utime(folder / "a.png", (1, 1))
+    assert PictureCache(folder, tmp_path / "cache")[0].shape == (64, 64, 3), "the size alone says that it changed"
     Image.new("RGB", (50, 50)).save(folder / "d.png")
     assert len(PictureCache(folder, tmp_path / "cache")) == 4
     index = next((tmp_path / "cache").glob("*.json"))

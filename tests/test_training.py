@@ -105,6 +105,8 @@ def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, pictur
     losses = [x for x in losses if x == x]
     assert sum(losses[-10:]) < sum(losses[:10])
 
+    assert int(torch.load(tmp_path / "run" / "last.ckpt")["state_dict"]["ema.n_averaged"]) == 40
+
     # Its weights can be measured, and gone on from.
     (tmp_path / "more").mkdir()
     assert main([*recipe(tmp_path / "more", 1, learning_rate=0.0), "--weights", str(tmp_path / "run" / "best")]) == 0
@@ -216,3 +218,11 @@ def test_twins_differ_only_in_the_method():
     for stage in ("recipe-1.yaml", "recipe-2.yaml", "recipe.yaml"):
         aff, free = ((ROOT / "checkpoints" / n / stage).read_text() for n in ("affmse-x4", "mse-x4"))
         assert aff.replace("affmse-x4", "mse-x4").replace("AffMSE", "MSE") == free
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    from sr_zoo.optimizers import warmup_cosine
+
+    factor = warmup_cosine(10, 1000)
+    assert factor(0) == pytest.approx(0.1) and factor(9) == pytest.approx(1, abs=1e-3)
+    assert factor(500) == pytest.approx(0.5) and factor(1000) == pytest.approx(0) and factor(2000) == pytest.approx(0)
