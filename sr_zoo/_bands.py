@@ -212,9 +212,14 @@ def _mirror(index: Tensor, size: int) -> Tensor:
 
 def _gram(taps: Tensor, stride: tuple[int, int]) -> Tensor:
     """g[j] = Σ k[i] k[i + s·j], as a matrix of odd size with g[0] in the middle."""
-    reach = [(n - 1) // s for n, s in zip(taps.shape, stride)]
-    padding = [r * s for r, s in zip(reach, stride)]
-    return F.conv2d(taps[None, None], taps[None, None], padding=padding, stride=stride)[0, 0]
+    period = [
+        2 * n for n in taps.shape
+    ]  # nothing wraps around; by FFT, since a large kernel would take minutes in the plane
+    gram = torch.fft.irfft2(torch.fft.rfft2(taps, s=period).abs() ** 2, s=period)
+    for dim, (n, s) in enumerate(zip(taps.shape, stride)):
+        reach = (n - 1) // s
+        gram = gram.index_select(dim, (s * torch.arange(-reach, reach + 1)).remainder(2 * n))
+    return gram
 
 
 def _spectrum(gram: Tensor, period: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sr_zoo import metrics
 from sr_zoo.engine import run_network, to_bytes
 from sr_zoo.errors import one_line, percent
-from sr_zoo.files import whole
+from sr_zoo.files import expanded, whole
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
 
@@ -98,7 +98,7 @@ def open_set(name: str, data: str | Path | None) -> list[Path]:
     Raises:
         PictureError: no such folder or nothing in it, or a download that failed.
     """
-    folder = Path(data).expanduser() / name if data is not None else _download(name)
+    folder = expanded(data) / name if data is not None else _download(name)
     files = sorted(folder.glob("*.png"))
     if not files:
         raise PictureError(f"{folder}: no PNG files; --data must hold the folders {', '.join(SETS)}")
@@ -126,8 +126,10 @@ def extract_pictures(archive: str | Path, folder: Path) -> None:
                 if (folder / name).exists():
                     raise PictureError(f"{archive}: two pictures are called {name}")
                 (folder / name).write_bytes(tar.extractfile(entry).read())
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise PictureError(f"{archive}: damaged archive ({error})") from None
+    except PictureError:
+        raise
+    except Exception as error:  # each compression has errors of its own
+        raise PictureError(f"{archive}: damaged archive ({one_line(error)})") from None
 
 
 class Bicubic(nn.Module):
@@ -222,7 +224,7 @@ def _download(name: str) -> Path:
     """The set's folder in the cache, filled from ``eugenesiow/<set>`` on the Hub where it is not there yet."""
     if name not in SETS:
         raise PictureError(f"{name}: not one of {', '.join(SETS)}; give --data DIR that holds a folder of this name")
-    folder = Path("~/.cache/sr_zoo/benchmarks").expanduser() / name
+    folder = expanded("~/.cache/sr_zoo/benchmarks") / name
     if len(list(folder.glob("*.png"))) == SETS[name]:
         return folder
     from huggingface_hub import hf_hub_download

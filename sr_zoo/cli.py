@@ -18,6 +18,9 @@ TRAINING = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 failed, 2 usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if hasattr(sys.stdout, "reconfigure"):
+        # An output that cannot spell → or a file's name gets them escaped: the work is done, its report shall not fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if arguments and arguments[0] in TRAINING:
         return _reported(lambda: _train(arguments))
     options = _parser().parse_args(arguments)
@@ -198,7 +201,8 @@ def _reported(run) -> int:
     """Run a command; what a user can mend is one line. Other exceptions are bugs and keep their traceback."""
     try:
         code = run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
         return code
     except UsageError as error:
         return _complain(error, 2)
@@ -211,6 +215,10 @@ def _reported(run) -> int:
         return _complain(f"{error or 'not enough memory'}; cut the picture into smaller ones", 1)
     except (ValueError, OSError) as error:
         return _complain(error, 1)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return _complain("not enough memory; cut the picture into smaller ones", 1)
 
 
 def _complain(error, code: int) -> int:

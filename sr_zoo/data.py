@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sr_zoo.files import whole
+from sr_zoo.files import expanded, whole
 from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
@@ -106,7 +106,7 @@ class PictureCache:
     """
 
     def __init__(self, folder: str | Path, cache_dir: str | Path, smallest: int = 1):
-        folder, cache_dir = Path(folder).expanduser(), Path(cache_dir).expanduser()
+        folder, cache_dir = expanded(folder), expanded(cache_dir)
         files = find_pictures(folder)
         stamps = [[str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
         key = hashlib.sha256(json.dumps([str(folder.resolve()), smallest]).encode()).hexdigest()[:20]
@@ -142,9 +142,10 @@ class PictureCache:
 def _known(index: Path) -> dict:
     """What an earlier run wrote; a cache that cannot be read is made anew."""
     try:
-        return json.loads(index.read_text())
-    except (OSError, ValueError):
+        known = json.loads(index.read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return known if isinstance(known, dict) and {"stamps", "shapes", "skipped", "bytes"} <= set(known) else {}
 
 
 def _decode(files: list[Path], target: Path, smallest: int) -> dict:

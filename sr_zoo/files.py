@@ -6,7 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["whole"]
+__all__ = ["expanded", "whole"]
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` replaced; where there is no such user it stays, and is no such folder (pathlib would raise)."""
+    return Path(os.path.expanduser(path))
 
 
 @contextlib.contextmanager
@@ -20,7 +25,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
     os.close(handle)
     beside = Path(name)
     try:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from sr_zoo.errors import UserError, one_line
-from sr_zoo.files import whole
+from sr_zoo.files import expanded, whole
 from sr_zoo.registry import suggestion
 
 __all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save"]
@@ -38,7 +38,7 @@ def load(source: str | Path = "affmse-x4"):
 
     try:
         model = SuperResolver.from_config(config)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
     _restore(model.generator, folder / "model.safetensors")
     if (folder / PRIOR).exists():
@@ -79,7 +79,7 @@ def checkpoint_folder(source: str | Path) -> Path:
     shipped = _shipped()
     if str(source) in shipped:
         return shipped[str(source)]
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> dict:
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; a checkpoint folder holds config.json and model.safetensors") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not a JSON object")
@@ -131,7 +131,9 @@ def _restore(module, weights: Path) -> None:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first})") from None
+        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first[:200]})") from None
+    if not all(p.isfinite().all() for p in module.parameters()):
+        raise CheckpointError(f"{weights}: holds weights that are not finite numbers")
 
 
 def _shipped() -> dict[str, Path]:

@@ -176,13 +176,31 @@ def _name(kernel) -> str:
 
 @contextlib.contextmanager
 def _exact_arithmetic(x: Tensor):
-    """The tensor in float32 or float64, with autocast and TF32 off until the block ends."""
+    """The tensor in float32 or float64, with autocast off and matrix products in full float32 until the block ends."""
     if not x.is_floating_point():
         raise TypeError(f"expected a float tensor, got {x.dtype}")
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with _full_products(), torch.autocast(x.device.type, enabled=False):
+        yield x if x.dtype == torch.float64 else x.float()
+
+
+@contextlib.contextmanager
+def _full_products():
+    """No TF32 or bf16 inside float32 matrix products; afterwards all is as the user set it."""
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+        return
+    # Each backend by itself: the older, common switches refuse to be read once a user has set these.
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = [b.fp32_precision for b in backends]
     try:
-        with torch.autocast(x.device.type, enabled=False):
-            yield x if x.dtype == torch.float64 else x.float()
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        for backend, precision in zip(backends, before):
+            backend.fp32_precision = precision

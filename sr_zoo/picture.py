@@ -31,19 +31,23 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
         PictureError: missing, a directory, not a picture, truncated, or larger than Pillow deems safe.
     """
     path = Path(path)
-    if path.is_dir():
-        raise PictureError(f"{path}: is a directory, expected a picture file")
     try:
+        if path.is_dir():
+            raise PictureError(f"{path}: is a directory, expected a picture file")
         with warnings.catch_warnings():
             # Between once and twice the limit Pillow only warns; what may be a bomb is refused by us all the same.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
                 return to_array(image, keep_grey)
+    except PictureError:
+        raise
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except PermissionError:
         raise PictureError(f"{path}: permission denied") from None
+    except MemoryError:
+        raise PictureError(f"{path}: not enough memory to decode it") from None
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         raise PictureError(f"{path}: {'is empty' if empty else 'is not a picture that can be read'}") from None
@@ -71,10 +75,11 @@ def to_array(image: Image.Image, keep_grey: bool = False) -> np.ndarray:
         image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point samples are not supported")
+    grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if keep_grey and image.mode in ("1", "L"):
+    if keep_grey and grey:
         return np.array(image.convert("L"))
     return np.array(image.convert("RGB"))
 

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningCLI
 
@@ -38,12 +39,29 @@ def _check_checkpoint(arguments: list[str]) -> None:
     """Lightning reads ``--ckpt_path`` while it still parses, and lets whatever torch raises through."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
-    path = parser.parse_known_args(arguments)[0].ckpt_path
-    if path is not None:
+    parser.add_argument("-c", "--config", action="append", default=[])
+    options = parser.parse_known_args(arguments)[0]
+    for path in [options.ckpt_path] if options.ckpt_path else map(_written_checkpoint, options.config):
+        if path is None:
+            continue
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            kept = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged archive makes torch raise nearly anything
             raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
+        if not isinstance(kept, dict) or not {"state_dict", "optimizer_states", "pytorch-lightning_version"} <= set(kept):
+            raise ValueError(
+                f"{path}: not a training checkpoint; give the last.ckpt of a training, or a folder as --weights"
+            )
+
+
+def _written_checkpoint(config: str) -> str | None:
+    """The ``ckpt_path`` of a configuration file, as the one that a resumed training leaves in its log has; None without."""
+    try:
+        written = yaml.safe_load(Path(config).read_text())
+    except (OSError, ValueError, yaml.YAMLError):  # is said by the parser
+        return None
+    path = written.get("ckpt_path") if isinstance(written, dict) else None
+    return path if isinstance(path, str) else None
 
 
 class _CLI(LightningCLI):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import lzma
 import tarfile
 
 import numpy as np
@@ -88,8 +89,8 @@ def test_missing_set_is_named(tmp_path):
         open_set("Manga109", None)
 
 
-def archive(path, entries):
-    with tarfile.open(path, "w:gz") as tar:
+def archive(path, entries, mode="w:gz"):
+    with tarfile.open(path, mode) as tar:
         for name, content in entries:
             info = tarfile.TarInfo(name)
             if content is None:
@@ -123,6 +124,12 @@ def test_damaged_archives_are_named(tmp_path):
     path = archive(tmp_path / "set.tar.gz", [("a.png", bytes(5000)), ("b/a.png", b"again")])
     with pytest.raises(PictureError, match="two pictures are called a.png"):
         extract_pictures(path, tmp_path / "one")
+    noise = np.random.default_rng(0).bytes(5000)
+    packed = bytearray(lzma.compress(archive(tmp_path / "noise.tar", [("a.png", noise)], "w").read_bytes()))
+    packed[2500] ^= 255
+    path.write_bytes(packed)
+    with pytest.raises(PictureError, match="damaged archive"):
+        extract_pictures(path, tmp_path / "three")
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(PictureError, match="damaged archive"):
         extract_pictures(path, tmp_path / "two")

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, its exit codes, and bad input in one line."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -189,3 +190,24 @@ def test_shipped_model_beats_bicubic_by_far(shared):
     assert time.perf_counter() - started < 60
     bicubic = metrics.quantize(16 * model.downsampler.adjoint(torch.from_numpy(lr).permute(2, 0, 1)[None] / 255))
     assert metrics.psnr_y(sr, truth, 4) > metrics.psnr_y(bicubic, truth, 4) + 0.8
+
+
+def test_an_output_that_cannot_spell_the_report(photo, checkpoint):
+    """A Windows pipe, or a C locale: the picture is there, so the report must not fail."""
+    command = [sys.executable, "-m", "sr_zoo", "upscale", str(photo), "--model", str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and not done.stderr and b"gives back all 6,720" in done.stdout
+
+
+def test_no_memory_for_the_saving_is_one_line(capsys, photo, checkpoint, monkeypatch):
+    def full(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("sr_zoo.engine.to_bytes", full)
+    code, _, err = run(capsys, "upscale", photo, "--model", checkpoint)
+    assert code == 1 and "not enough memory" in err and len(err.splitlines()) == 1
+
+
+def test_an_unknown_user_is_no_model(capsys, photo):
+    code, _, err = run(capsys, "upscale", photo, "--model", "~nosuchuser/x")
+    assert code == 1 and "no such model or folder" in err

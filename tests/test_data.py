@@ -1,5 +1,6 @@
 """The cache decodes once and again when a file changes; crops depend on their number alone."""
 
+import json
 import os
 import types
 
@@ -35,10 +36,15 @@ def test_cache_is_decoded_once_and_again_on_change(folder, tmp_path, monkeypatch
     os.utime(folder / "a.png", (1, 1))
     PictureCache(folder, tmp_path / "cache")
     assert len(calls) == 3
+    Image.new("RGB", (64, 64)).save(folder / "a.png", compress_level=0)
+    os.utime(folder / "a.png", (1, 1))
+    assert PictureCache(folder, tmp_path / "cache")[0].shape == (64, 64, 3), "the size alone says that it changed"
     Image.new("RGB", (50, 50)).save(folder / "d.png")
     assert len(PictureCache(folder, tmp_path / "cache")) == 4
-    next((tmp_path / "cache").glob("*.json")).write_text("{")
-    assert len(PictureCache(folder, tmp_path / "cache")) == 4
+    index = next((tmp_path / "cache").glob("*.json"))
+    for damage in ("{", "[]", json.dumps({k: v for k, v in json.loads(index.read_text()).items() if k != "shapes"})):
+        index.write_text(damage)
+        assert len(PictureCache(folder, tmp_path / "cache")) == 4
     with open(PictureCache(folder, tmp_path / "cache").path, "ab") as file:
         file.truncate(100)
     assert np.array_equal(PictureCache(folder, tmp_path / "cache")[0], read(folder / "a.png"))

@@ -101,3 +101,10 @@ def test_precisions(model, picture):
     assert full.dtype == low.dtype == torch.float32 and 0 < (full - low).abs().max() < 0.02
     with pytest.raises(ValueError, match="precision"):
         run_network(model, lr, "half")
+
+
+def test_grey_is_the_mean_of_the_three_outputs(model, picture):
+    lr = torch.from_numpy(picture[..., 0])[None, None] / 255
+    three = model(lr.expand(-1, 3, -1, -1)).detach()
+    assert (three - three.mean(1, keepdim=True)).abs().max() > 1e-3
+    assert torch.allclose(run_network(model, lr, "float32"), three.mean(1, keepdim=True), atol=1e-6)

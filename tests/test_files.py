@@ -2,10 +2,11 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from sr_zoo.files import whole
+from sr_zoo.files import expanded, whole
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path):
@@ -27,3 +28,15 @@ def test_an_error_leaves_the_old_file(tmp_path):
         beside.write_text("half")
         raise RuntimeError
     assert (tmp_path / "x.json").read_text() == "old" and os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_long_name_is_written(tmp_path):
+    path = tmp_path / ("n" * 250 + ".png")
+    with whole(path) as beside:
+        beside.write_text("one")
+    assert path.read_text() == "one"
+
+
+def test_an_unknown_user_is_no_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded("~/x") == Path("/home/me/x") and expanded("~nosuchuser/x") == Path("~nosuchuser/x")

@@ -44,6 +44,12 @@ def break_weights(folder, change):
         (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or truncated"),
         (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda f: (f / "config.json").write_text("[" * 10**5), "config.json: not JSON"),
+        (
+            lambda f: (f / "config.json").write_text('{"method": "AffMSE", "ridge": 1%s}' % ("0" * 400)),
+            "config.json: .*too large",
+        ),
+        (lambda f: break_weights(f, lambda s: s["tail.bias"].fill_(float("nan"))), "not finite"),
         (lambda f: (f / "config.json").write_text(json.dumps({"method": "AffMSE", "colour": 1})), "unknown key 'colour'"),
         (lambda f: break_weights(f, lambda s: s.pop("tail.bias")), "does not fit .*tail.bias"),
         (lambda f: break_weights(f, lambda s: s.update({"tail.bias": torch.zeros(3)})), "does not fit"),

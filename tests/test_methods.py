@@ -64,3 +64,16 @@ def test_degrade_is_an_8_bit_picture():
     model = METHODS["AffMSE"](generator=TINY)
     lr = model.degrade(torch.rand(1, 3, 16, 16)) * 255
     assert torch.allclose(lr, lr.round(), atol=1e-4) and lr.min() >= 0 and lr.max() <= 255
+
+
+def test_averaged_weights_follow_and_are_used_in_evaluation():
+    model = METHODS["MSE"](generator=TINY, ema_decay=0.9)
+    model.setup("fit")
+    weight, average = model.generator.tail.bias, model.ema.module.tail.bias
+    for value, times, expected in ((0.0, 1, 0.0), (1.0, 1, 1 / 1.1), (0.0, 300, 0.0), (1.0, 1, 0.1), (1.0, 1, 0.19)):
+        weight.data.fill_(value)
+        for _ in range(times):
+            model.ema.update_parameters(model.generator)
+        assert torch.allclose(average, torch.full_like(average, expected), atol=1e-6)
+    lr = torch.rand(1, 3, 4, 4)
+    assert (model.train()(lr) - model.eval()(lr)).abs().max() > 0.5

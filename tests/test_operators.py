@@ -1,5 +1,8 @@
 """A, Aᵀ, A⁺ and Π keep their identities for every kernel, scale, size and precision."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -200,3 +203,42 @@ def test_size_must_be_a_multiple():
 def test_gpu_equals_cpu(kernel):
     operator, x, y = make(kernel, 4), torch.rand(2, 3, 70, 20), torch.rand(2, 3, 280, 80)
     assert largest(operator.project(y.cuda(), x.cuda()).cpu() - operator.project(y, x)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["set_float32_matmul_precision('medium')", "backends.cuda.matmul.allow_tf32 = True", "backends.fp32_precision = 'tf32'"],
+)
+def test_precision_settings_of_the_user_are_kept_and_do_no_harm(setting):
+    """In a process of its own: torch's switches are global, and some cannot be taken back."""
+    code = f"""
+import torch
+torch.{setting}
+state = lambda: [getattr(b, "fp32_precision", None) for b in (torch.backends, torch.backends.cuda.matmul)]
+before = state()
+from sr_zoo.operators import Downsampler
+operator, x = Downsampler(), torch.rand(3, 9, 70)
+error = float((operator.A(operator.project(torch.rand(3, 36, 280), x)) - x).abs().max())
+assert error < 1e-6 and state() == before, (error, state(), before)
+if "medium" in {setting!r}:
+    assert torch.get_float32_matmul_precision() == "medium"
+"""
+    if "fp32_precision" in setting and not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has no such setting")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_gram_kernel_is_the_autocorrelation():
+    """By the sum that defines it; also for kernels shorter than the scale."""
+    for taps, stride in ((torch.rand(5, 8, dtype=torch.float64), (3, 2)), (torch.rand(2, 7, dtype=torch.float64), (3, 3))):
+        gram = _bands._gram(taps, stride)
+        (rows, columns), (down, right) = taps.shape, stride
+        for m, j in enumerate(range(-((rows - 1) // down), (rows - 1) // down + 1)):
+            for n, k in enumerate(range(-((columns - 1) // right), (columns - 1) // right + 1)):
+                expected = sum(
+                    float(taps[a, b] * taps[a + down * j, b + right * k])
+                    for a in range(rows) for b in range(columns)
+                    if 0 <= a + down * j < rows and 0 <= b + right * k < columns
+                )  # fmt: skip
+                assert abs(float(gram[m, n]) - expected) < 1e-14

@@ -118,3 +118,27 @@ def test_find_pictures(folder):
     assert [p.name for p in find_pictures(folder)] == ["a.png", "b.bmp", "c.png"]
     with pytest.raises(PictureError, match="no such folder"):
         find_pictures(folder / "nowhere")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_grey_stays_grey_with_and_without_transparency(mode, tmp_path, picture):
+    grey = picture[..., 0]
+    if mode == "I;16":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "p.png")
+    else:
+        Image.fromarray(grey).convert(mode).save(tmp_path / "p.png")
+    read = read_picture(tmp_path / "p.png", keep_grey=True)
+    assert read.shape == grey.shape and (mode == "1" or np.array_equal(read, grey))
+
+
+def test_a_name_or_a_picture_that_is_too_much_is_named(tmp_path, picture, monkeypatch):
+    with pytest.raises(PictureError, match="n.png: damaged|n.png: .*name too long"):
+        read_picture(tmp_path / ("n" * 300 + ".png"))
+
+    def full(*_):
+        raise MemoryError
+
+    path = save(tmp_path / "p.png", picture)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    with pytest.raises(PictureError, match="p.png: not enough memory"):
+        read_picture(path)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def recipe(folder, tmp_path):
     """The recipe of affmse-x4, made small; returns a function (changes) → command line."""
 
-    def make(where: Path, steps: int, method: str = "AffMSE", **model):
+    def make(where: Path, steps: int, method: str = "AffMSE", monitor: str = "val/psnr", **model):
         config = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
         if method != "AffMSE":
             config["model"]["class_path"] = f"sr_zoo.methods.{method}"
@@ -40,7 +40,7 @@ def recipe(folder, tmp_path):
         for callback in config["trainer"]["callbacks"]:
             arguments = callback["init_args"]
             if "folder" in arguments:
-                arguments["folder"] = str(where / "best")
+                arguments.update(folder=str(where / "best"), monitor=monitor)
             else:
                 arguments["dirpath"] = str(where)
             if "every_n_steps" in arguments:
@@ -113,6 +113,8 @@ def test_a_recipe_trains_and_leaves_a_checkpoint_folder(recipe, tmp_path, pictur
     losses = [x for x in losses if x == x]
     assert sum(losses[-10:]) < sum(losses[:10])
 
+    assert int(torch.load(tmp_path / "run" / "last.ckpt")["state_dict"]["ema.n_averaged"]) == 40
+
     # Its weights can be measured, and gone on from.
     (tmp_path / "more").mkdir()
     assert main([*recipe(tmp_path / "more", 1, learning_rate=0.0), "--weights", str(tmp_path / "run" / "best")]) == 0
@@ -153,14 +155,21 @@ def test_a_resumed_training_takes_the_learning_rate_asked_for_now(recipe, tmp_pa
 def failing(recipe, tmp_path):
     """Command lines that cannot run, and what each says."""
     (tmp_path / "cut.ckpt").write_bytes(b"PK nonsense")
+    torch.save([1], tmp_path / "list.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
     assert main(recipe(tmp_path / "other", 10)) == 0
     fit = recipe(tmp_path / "run", 5)
+    logged = yaml.safe_load(Path(fit[-1]).read_text()) | {"ckpt_path": str(tmp_path / "cut.ckpt")}
+    (tmp_path / "logged.yaml").write_text(yaml.safe_dump(logged))
     wider = recipe(tmp_path / "run", 5, generator={"name": "residual", "width": 32, "depth": 1})
     save(sr_zoo.AffMSE(generator={"name": "residual", "width": 24, "depth": 1}), tmp_path / "wider")
     return [
         ([*fit, "--ckpt_path", str(tmp_path / "cut.ckpt")], "cut.ckpt: not a training checkpoint"),
         ([*fit, "--ckpt_path", str(tmp_path / "none.ckpt")], "none.ckpt: not a training checkpoint"),
         ([*wider, "--ckpt_path", str(tmp_path / "other" / "last.ckpt")], "do not fit this model"),
+        ([*fit, "--ckpt_path", str(tmp_path / "list.ckpt")], "list.ckpt: not a training checkpoint"),
+        ([*fit, "--ckpt_path", str(tmp_path / "weights.ckpt")], "weights.ckpt: not a training checkpoint"),
+        (["fit", "--config", str(tmp_path / "logged.yaml")], "cut.ckpt: not a training checkpoint"),
         ([*fit, "--weights", "afmse-x4"], "did you mean 'affmse-x4'?"),
         ([*fit, "--weights", str(tmp_path / "wider")], "of another network"),
         ([*fit, "--trainer.max_steps", "-1", "--trainer.max_epochs", "1"], "trainer.max_steps: not given"),
@@ -248,15 +257,16 @@ def test_priors_and_generators_learn_in_turn(method, recipe, tmp_path):
 def test_prior_alone_leaves_the_generator_as_it_was(recipe, tmp_path, checkpoint):
     where = tmp_path / "run"
     made = {"objective": PRIORS["AffDAE"], "prior_start": 40, "optimizer": "adam", "warmup_steps": 1}
-    command = recipe(where, 40, "AffDAE", **made)
-    monitor = ["--trainer.callbacks.init_args.monitor", "val/prior"]
-    assert main([*command, "--weights", str(checkpoint)]) == 0 and monitor
+    command = recipe(where, 40, "AffDAE", "val/prior", **made)
+    assert main([*command, "--weights", str(checkpoint)]) == 0
     kept = load_file(where / "best" / "model.safetensors")
     assert all(torch.equal(v, kept[k]) for k, v in load_file(checkpoint / "model.safetensors").items())
     header, *lines = (where / "version_0" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("val/prior")
     figures = [float(v) for line in lines if (v := line.split(",")[column])]
     assert len(figures) == 2 and figures[-1] < figures[0]
+    kept = torch.load(where / "last.ckpt", weights_only=False)["callbacks"]
+    assert pytest.approx(-figures[-1]) in [state.get("best") for state in kept.values()]
 
 
 def test_unpaired_training(recipe, tmp_path, picture, capsys):
@@ -280,3 +290,11 @@ def test_a_prior_of_another_kind_is_refused(recipe, tmp_path, checkpoint, capsys
     command = recipe(tmp_path / "run", 4, "AffDAE", objective=PRIORS["AffDAE"])
     assert main([*command, "--prior", str(checkpoint)]) == 1
     assert "its objective is another" in capsys.readouterr().err
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    from sr_zoo.optimizers import warmup_cosine
+
+    factor = warmup_cosine(10, 1000)
+    assert factor(0) == pytest.approx(0.1) and factor(9) == pytest.approx(1, abs=1e-3)
+    assert factor(500) == pytest.approx(0.5) and factor(1000) == pytest.approx(0) and factor(2000) == pytest.approx(0)
