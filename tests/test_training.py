@@ -222,10 +222,10 @@ def test_muon_orthogonalises():
 
 
 def test_twins_differ_only_in_the_method():
-    """affmse-x4 and mse-x4: the same stages, but for the projection."""
-    for stage in ("recipe-1.yaml", "recipe-2.yaml", "recipe.yaml"):
-        aff, free = ((ROOT / "checkpoints" / n / stage).read_text() for n in ("affmse-x4", "mse-x4"))
-        assert aff.replace("affmse-x4", "mse-x4").replace("AffMSE", "MSE") == free
+    """The last stage of affmse-x4 and mse-x4: the same, but for the projection."""
+    aff, free = ((ROOT / "checkpoints" / n / "recipe.yaml").read_text().splitlines() for n in ("affmse-x4", "mse-x4"))
+    settings = "\n".join(aff[3:]).replace("affmse-x4", "mse-x4").replace("AffMSE", "MSE")
+    assert settings == "\n".join(free[3:])
 
 
 PRIORS = {
