@@ -4,6 +4,8 @@ The last box of *method = generator × consistency × objective*. All keep one c
 """
 
 from sr_zoo.objectives.base import OBJECTIVES, Objective, frozen
+from sr_zoo.objectives.densities import PixelMCGSM
+from sr_zoo.objectives.likelihood import Likelihood
 from sr_zoo.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Objective", "Regression", "frozen"]
+__all__ = ["OBJECTIVES", "Likelihood", "Objective", "PixelMCGSM", "Regression", "frozen"]
