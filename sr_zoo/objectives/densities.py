@@ -177,14 +177,9 @@ class _MCGSM(nn.Module):
         low, high = (-2 * math.log(deviation / SPREAD) for deviation in (WIDEST, NARROWEST))
         log_precision = low + (high - low) * self.place.sigmoid()
         quadratic = -0.5 * (self.beta.square()[..., None] * self.alpha.exp()).flatten(1)
-        # Views, because a checkpoint runs again in the backward pass, when parameters frozen now may no longer be.
-        weights = (
-            torch.cat([self.b, self.a], 1),
-            self.m.view_as(self.m),
-            torch.cat([self.d, quadratic]),
-            self.eta.view_as(self.eta),
-            log_precision,
-        )
+        # Matrices made here, not parameters: a checkpoint runs again in the backward pass, when parameters frozen now no longer
+        # are, and would then keep other numbers than it did.
+        weights = (torch.cat([self.b, self.a], 1), self.m, torch.cat([self.d, quadratic]), self.eta, log_precision)
         # The numbers of a mixture are many and cheap: they are made again for the gradient rather than kept.
         parts = [
             checkpoint(_log_density, *part, *weights, use_reentrant=False, preserve_rng_state=False)
