@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "hub", "list_models": "hub", "upscale": "engine",
     "SuperResolver": "methods", "MSE": "methods", "AffMSE": "methods",
-    "SoftGAN": "methods", "AffGAN": "methods", "AffDAE": "methods", "SRDataModule": "data", "Downsampler": "operators",
+    "SoftGAN": "methods", "AffGAN": "methods", "AffDAE": "methods", "AffLL": "methods",
+    "SRDataModule": "data", "Downsampler": "operators",
 }  # fmt: skip
 __all__ = [*_HOMES, "__version__"]
 

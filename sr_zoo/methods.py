@@ -8,6 +8,7 @@ AffMSE     affine       regression
 SoftGAN    soft         adversarial
 AffGAN     affine       adversarial
 AffDAE     affine       denoising
+AffLL      affine       likelihood
 =========  ===========  ============
 """
 
@@ -25,7 +26,7 @@ from sr_zoo.objectives import OBJECTIVES
 from sr_zoo.operators import Downsampler
 from sr_zoo.optimizers import make_optimizers, warmup_cosine
 
-__all__ = ["METHODS", "MSE", "AffDAE", "AffGAN", "AffMSE", "SoftGAN", "SuperResolver", "TrainingDiverged"]
+__all__ = ["METHODS", "MSE", "AffDAE", "AffGAN", "AffLL", "AffMSE", "SoftGAN", "SuperResolver", "TrainingDiverged"]
 
 
 class SuperResolver(pl.LightningModule):
@@ -282,24 +283,30 @@ class AffMSE(SuperResolver):
 
 
 class SoftGAN(SuperResolver):
-    """A discriminator's pull, consistency by a penalty only (paper, section 3.2)."""
+    """A discriminator's pull, consistency by a penalty only."""
 
     parts = ("soft", "adversarial")
 
 
 class AffGAN(SuperResolver):
-    """A discriminator's pull on the affine subspace (paper, section 3.2)."""
+    """A discriminator's pull on the affine subspace."""
 
     parts = ("affine", "adversarial")
 
 
 class AffDAE(SuperResolver):
-    """A denoiser's pull on the affine subspace (paper, section 3.4; there AffDG)."""
+    """A denoiser's pull on the affine subspace; the paper calls it AffDG."""
 
     parts = ("affine", "denoising")
 
 
-METHODS = {c.__name__: c for c in (MSE, AffMSE, SoftGAN, AffGAN, AffDAE)}
+class AffLL(SuperResolver):
+    """The pull of a density that was trained before, on the affine subspace."""
+
+    parts = ("affine", "likelihood")
+
+
+METHODS = {c.__name__: c for c in (MSE, AffMSE, SoftGAN, AffGAN, AffDAE, AffLL)}
 
 
 class TrainingDiverged(RuntimeError):

@@ -232,6 +232,7 @@ PRIORS = {
     "AffGAN": {"network": {"name": "strided", "width": 8, "pairs": 2}},
     "SoftGAN": {"network": {"name": "strided", "width": 8, "pairs": 2}},
     "AffDAE": {"network": {"name": "unshuffled", "width": 8, "depth": 1}},
+    "AffLL": {"layers": 2, "width": 8, "kernel": 3, "first_kernel": 3, "components": 2, "features": 4, "scales": 2},
 }
 
 

@@ -6,6 +6,7 @@ The last box of *method = generator × consistency × objective*. All keep one c
 from sr_zoo.objectives.adversarial import Adversarial
 from sr_zoo.objectives.base import OBJECTIVES, Objective, frozen
 from sr_zoo.objectives.denoising import Denoising
+from sr_zoo.objectives.likelihood import Likelihood
 from sr_zoo.objectives.regression import Regression
 
-__all__ = ["OBJECTIVES", "Adversarial", "Denoising", "Objective", "Regression", "frozen"]
+__all__ = ["OBJECTIVES", "Adversarial", "Denoising", "Likelihood", "Objective", "Regression", "frozen"]

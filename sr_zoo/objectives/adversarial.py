@@ -19,7 +19,7 @@ class Adversarial(Objective):
     """The paper's GAN: the generator descends −E log [D(ŷ) / (1 − D(ŷ))], which at the optimal D is KL[q‖p].
 
     D descends −E log D(y) − E log(1 − D(ŷ)). Gaussian *instance noise* of std σ is added to what D sees, real and generated, in
-    both steps, so that the divergence of two distributions without common support is finite (paper, sections 3.2 and 3.3).
+    both steps, so that the divergence of two distributions without common support is finite (paper, instance noise).
 
     Args:
         network: the discriminator, pictures → logits of any shape ``(batch, …)`` (means are taken over all): a registered

@@ -16,7 +16,7 @@ DENOISERS = Registry("denoiser")
 
 @OBJECTIVES.register("denoising")
 class Denoising(Objective):
-    """The generator ascends log p by the score of a denoiser: (r_σ(ŷ) − ŷ)/σ² ≈ ∂ log p/∂y, p blurred by σ (paper, section 3.4).
+    """The generator ascends log p by the score of a denoiser: (r_σ(ŷ) − ŷ)/σ² ≈ ∂ log p/∂y, p blurred by σ (paper, AffDG).
 
     One network is told σ and learns all noise levels at once; the paper trains one while σ falls and walks through snapshots. It
     predicts the noise: r_σ(y) = y − σ·n(y, σ), so that its loss weighs all levels alike.
