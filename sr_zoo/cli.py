@@ -183,7 +183,7 @@ def _list(options) -> int:
 def _train(arguments: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from sr_zoo.methods import TrainingDiverged
+    from sr_zoo.descent import TrainingDiverged
     from sr_zoo.training import run
 
     try:

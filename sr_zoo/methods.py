@@ -12,24 +12,20 @@ AffLL      affine       likelihood
 =========  ===========  ============
 """
 
-import warnings
-
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from sr_zoo import metrics
 from sr_zoo.consistency import CONSISTENCIES
+from sr_zoo.descent import Trained
 from sr_zoo.generators import GENERATORS
 from sr_zoo.objectives import OBJECTIVES
 from sr_zoo.operators import Downsampler
-from sr_zoo.optimizers import make_optimizers, warmup_cosine
 
-__all__ = ["METHODS", "MSE", "AffDAE", "AffGAN", "AffLL", "AffMSE", "SoftGAN", "SuperResolver", "TrainingDiverged"]
+__all__ = ["METHODS", "MSE", "AffDAE", "AffGAN", "AffLL", "AffMSE", "SoftGAN", "SuperResolver"]
 
 
-class SuperResolver(pl.LightningModule):
+class SuperResolver(Trained):
     """A method: LR pictures ``(batch, 3, h, w)`` in [0, 1] → HR pictures ``(batch, 3, scale·h, scale·w)``, float32.
 
     Args:
@@ -76,14 +72,10 @@ class SuperResolver(pl.LightningModule):
         prior_learning_rate: float | None = None,
         noise_channels: int = 0,
     ):
-        super().__init__()
-        self.automatic_optimization = False
-        self.scale, self.optimizer_name, self.learning_rate = scale, optimizer, learning_rate
-        self.warmup_steps, self.gradient_clip = warmup_steps, gradient_clip
-        self.ema_decay, self.prior_steps, self.prior_start = ema_decay, prior_steps, prior_start
-        self.prior_learning_rate = learning_rate if prior_learning_rate is None else prior_learning_rate
-        if prior_steps < 0 or prior_start < 0:
-            raise ValueError(f"prior_steps and prior_start are {prior_steps} and {prior_start}, expected 0 or more")
+        super().__init__(
+            optimizer, learning_rate, warmup_steps, gradient_clip, ema_decay, prior_steps, prior_start, prior_learning_rate
+        )
+        self.scale = scale
         consistency = {"name": self.parts[0], **(consistency or {})}
         objective = {"name": self.parts[1], **(objective or {})}
         self.downsampler = Downsampler(kernel, scale, ridge)
@@ -98,7 +90,6 @@ class SuperResolver(pl.LightningModule):
         self.generator.to(memory_format=torch.channels_last)
         self.consistency = CONSISTENCIES.build(consistency, self.downsampler)
         self.objective = OBJECTIVES.build(objective)
-        self.ema = None
         self.config = None if made else {
             "method": type(self).__name__, "scale": scale, "kernel": kernel, "ridge": float(ridge),
             "generator": {"name": generator} if isinstance(generator, str) else generator,
@@ -154,96 +145,6 @@ class SuperResolver(pl.LightningModule):
     def degrade(self, hr: Tensor) -> Tensor:
         """The LR picture as a file would hold it: A hr, rounded to 8 bits and clipped, back in [0, 1]."""
         return metrics.quantize(self.downsampler.A(hr)) / 255
-
-    def setup(self, stage: str) -> None:
-        if self.ema is None and self.ema_decay:
-            self.ema = AveragedModel(self.generator, multi_avg_fn=_average(self.ema_decay))
-            self.ema.requires_grad_(False)
-
-    def configure_optimizers(self):
-        total = self.trainer.max_steps
-        if total <= 0:
-            raise ValueError(
-                "trainer.max_steps: not given; a training ends, and its learning rate reaches 0, after so many steps"
-            )
-        generator = make_optimizers(self.generator, self.optimizer_name, self.learning_rate)
-        learns = self.prior_steps and any(p.requires_grad for p in self.objective.parameters())
-        prior = make_optimizers(self.objective, self.optimizer_name, self.prior_learning_rate) if learns else []
-        self._generator_optimizers = len(generator)
-        schedule = torch.optim.lr_scheduler.LambdaLR
-        return generator + prior, [
-            *(schedule(o, warmup_cosine(self.warmup_steps, total, self.prior_start if learns else 0)) for o in generator),
-            *(schedule(o, warmup_cosine(self.warmup_steps, total)) for o in prior),
-        ]
-
-    def on_train_start(self) -> None:
-        # A resumed training takes the learning rate that is asked for now, not the one in its checkpoint.
-        for i, scheduler in enumerate(_as_list(self.lr_schedulers())):
-            rate = self.learning_rate if i < self._generator_optimizers else self.prior_learning_rate
-            scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
-            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas):
-                group["lr"] = rate * factor(scheduler.last_epoch)
-
-    def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
-        """As torch's, with a ValueError of one line where the weights are of another network."""
-        try:
-            return super().load_state_dict(state, strict, assign)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the checkpoint's weights do not fit this model ({' '.join(str(error).split())[:200]})"
-            ) from None
-
-    def training_step(self, batch: dict, batch_index: int) -> None:
-        optimizers = _as_list(self.optimizers())
-        mine, prior = optimizers[: self._generator_optimizers], optimizers[self._generator_optimizers :]
-        # Counted by what has been done, so that a resumed training goes on where it was.
-        step = self.trainer.global_step
-        torch.manual_seed(self._seed + step)
-        self.objective.progress = step / self.trainer.max_steps
-        moves = not prior or (step >= self.prior_start and step % self.prior_steps == 0 and self.objective.ready)
-        hr = batch["hr"].float() / 255
-        lr = batch["lr"].float() / 255 if "lr" in batch else self.degrade(hr)
-        with torch.set_grad_enabled(moves):
-            sr = self(lr) if moves or self.objective.needs_samples else None
-        if prior:
-            loss = self.objective.fit(None if sr is None else sr.detach(), hr)
-            self._descend(loss, self.objective, prior, "prior", counts=True)
-        if moves:
-            loss = self.objective(sr, hr, lr) + self.consistency.penalty(sr, lr)
-            self._descend(loss, self.generator, mine, "generator", self.gradient_clip, counts=not prior)
-            if self.ema is not None:
-                self.ema.update_parameters(self.generator)
-        for scheduler in _as_list(self.lr_schedulers()):
-            scheduler.step()
-        for name, value in self.objective.log.items():
-            self.log(name, value)
-        if sr is not None and "lr" not in batch:
-            self.log("psnr", -10 * torch.log10((sr.detach() - hr).square().mean()), prog_bar=True)
-
-    def _descend(
-        self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0, counts: bool = False
-    ) -> None:
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), clip or float("inf"))
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            # Before the step: the weights in memory and on disk are still good ones.
-            raise TrainingDiverged(
-                f"the {name}'s loss is {loss.item()} with gradient norm {norm.item()} at step {self.trainer.global_step}; "
-                "the weights before this step are kept; try a lower learning_rate or a gradient_clip"
-            )
-        for i, optimizer in enumerate(optimizers):
-            # Lightning counts a step for each optimiser it sees: it shall see one for each batch.
-            (optimizer if counts and i == 0 else optimizer.optimizer).step()
-        self.log(f"loss/{name}", loss.detach(), prog_bar=True)
-
-    def on_fit_start(self) -> None:
-        self._seed = torch.initial_seed() % 2**32
-        # While a prior learns alone, the generator's schedule goes on without its steps: meant so.
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-        if self.objective.paired and getattr(self.trainer.datamodule, "train_lr", None) is not None:
-            raise ValueError("data.train_lr: pictures without their originals; this method's objective needs pairs")
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         self._evaluate(batch, "val", batch_index)
@@ -307,20 +208,3 @@ class AffLL(SuperResolver):
 
 
 METHODS = {c.__name__: c for c in (MSE, AffMSE, SoftGAN, AffGAN, AffDAE, AffLL)}
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss or gradient is not finite."""
-
-
-def _average(decay: float):
-    @torch.no_grad()
-    def update(averaged, current, count):
-        # Short memory at first, so that the average does not remember the initial weights.
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, float(1 - 1 / (1 + count / 10))))
-
-    return update
-
-
-def _as_list(x) -> list:
-    return x if isinstance(x, (list, tuple)) else [x]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sr_zoo.objectives import OBJECTIVES, PixelMCGSM, densities
+from sr_zoo.objectives import OBJECTIVES, densities
+from sr_zoo.objectives.densities import PixelMCGSM
 
 SMALL = {"layers": 2, "width": 8, "kernel": 3, "first_kernel": 3, "components": 3, "features": 2, "scales": 2}
 
