@@ -78,7 +78,7 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int
     """
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)) or not picture.size:
         raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
-    lr = torch.from_numpy(np.ascontiguousarray(picture)).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
+    lr = torch.from_numpy(picture.copy()).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
     started = time.perf_counter()
     sr = run_network(model, lr.float() / 255, precision, seed).cpu()
     saved = to_bytes(sr, lr, model.downsampler if model.exact else None)

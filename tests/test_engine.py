@@ -8,7 +8,7 @@ from PIL import Image
 import sr_zoo
 from sr_zoo import MSE, metrics
 from sr_zoo.benchmark import PseudoInverse
-from sr_zoo.engine import run_network, to_bytes, upscale_array
+from sr_zoo.engine import _missing, run_network, to_bytes, upscale_array
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError
 
@@ -48,6 +48,13 @@ def test_saturated_pictures(scale):
     sr = PseudoInverse(scale)(lr / 255)
     assert float(metrics.reproduced(metrics.quantize(sr), lr, operator)) < 0.999
     assert float(metrics.reproduced(to_bytes(sr, lr, operator), lr, operator)) == 1
+
+
+def test_a_saturated_sample_bounds_from_one_side_only():
+    """What MATLAB would clip to 0 or 255 is right as it is; anything else is pulled by what it lacks."""
+    target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0])
+    again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0])
+    assert _missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
 
 
 def test_what_has_no_preimage_is_reported_honestly(model):
@@ -108,3 +115,9 @@ def test_grey_is_the_mean_of_the_three_outputs(model, picture):
     three = model(lr.expand(-1, 3, -1, -1)).detach()
     assert (three - three.mean(1, keepdim=True)).abs().max() > 1e-3
     assert torch.allclose(run_network(model, lr, "float32"), three.mean(1, keepdim=True), atol=1e-6)
+
+
+def test_a_picture_that_may_not_be_written_to_is_fine(model, picture, recwarn):
+    picture.flags.writeable = False
+    assert upscale_array(picture[::-1], model).picture.shape == (160, 224, 3)
+    assert not [w for w in recwarn if "writ" in str(w.message)]
