@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.card import model_card, results_table
 
-TRAINING = """Before these, three stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` to `recipe-3.yaml` of
-`affmse-x4`): 13,000 steps of 16 crops of 128×128 with half the blocks, 6,000 of 7 crops of 192×192, and 12,000 of those with all
-blocks, of which the new ones did nothing at first. The last stage, in which the two differ in nothing but the projection, draws
-four crops and takes the one with the most detail.
+<<<<<<< HEAD
+TRAINING = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
+`affmse-x4`): 13,000 steps of 16 crops of 128×128 and 6,000 of 7 crops of 192×192, both with half the blocks; the new ones do
+nothing at first. In the last stage the two differ in nothing but the projection.
 
 779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers (Unsplash
 licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*) and 91 of T91,

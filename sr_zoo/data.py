@@ -18,8 +18,6 @@ from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
 
-DRAWS = {"picture": 0.0, "balanced": 0.5, "area": 1.0}  # power of a picture's area that it is drawn by
-
 
 class SRDataModule(pl.LightningDataModule):
     """Pictures from folders, for every method.
@@ -35,9 +33,7 @@ class SRDataModule(pl.LightningDataModule):
         val: folder of held-out pictures; never a benchmark set.
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
-        draw: ``"picture"``: every picture is as likely as any other; ``"area"``: every place of every picture is;
-            ``"balanced"``: between the two, by the root of the area.
-        candidates: places that are looked at for a crop; the one with the most detail is taken.
+        draw: ``"picture"``: every picture is as likely as any other; ``"area"``: every place of every picture is.
         num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
         cache_dir: where decoded pictures are kept.
         seed: of the crops.
@@ -57,16 +53,13 @@ class SRDataModule(pl.LightningDataModule):
         cache_dir: str = "~/.cache/sr_zoo/pictures",
         seed: int = 0,
         train_lr: str | None = None,
-        candidates: int = 1,
     ):
         super().__init__()
-        self.train_lr, self.candidates = train_lr, candidates
+        self.train_lr = train_lr
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
         self.draw, self.num_workers, self.cache_dir, self.seed = draw, num_workers, cache_dir, seed
-        if draw not in DRAWS:
-            raise ValueError(f"data.draw: {draw!r} is not one of {', '.join(DRAWS)}")
-        if candidates < 1:
-            raise ValueError(f"data.candidates: {candidates} is not 1 or more")
+        if draw not in ("picture", "area"):
+            raise ValueError(f"data.draw: {draw!r} is not 'picture' or 'area'")
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -82,7 +75,7 @@ class SRDataModule(pl.LightningDataModule):
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
-        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed, self.candidates)
+        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed)
         if self.train_lr is not None:
             crops = _Unpaired(crops, _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1))
         # One epoch is the whole training.
@@ -177,17 +170,17 @@ def _decode(files: list[Path], target: Path, smallest: int) -> dict:
 class _Crops(Dataset):
     """Crop i: a picture, a place in it, one of eight flips and rotations, all from (seed, i)."""
 
-    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int, candidates: int = 1):
-        self.pictures, self.size, self.seed, self.candidates = pictures, size, seed, candidates
-        weights = np.array([h * w for h, w in pictures.shapes], dtype=np.float64) ** DRAWS[draw]
+    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int):
+        self.pictures, self.size, self.seed = pictures, size, seed
+        weights = np.array([h * w if draw == "area" else 1 for h, w in pictures.shapes], dtype=np.float64)
         self.shares = np.cumsum(weights / weights.sum())
 
     def __getitem__(self, i: int) -> dict:
         random = np.random.default_rng([self.seed, i])
         which = min(int(np.searchsorted(self.shares, random.random())), len(self.shares) - 1)
-        crops = [self._crop(random, which) for _ in range(self.candidates)]
-        crop = max(crops, key=_detail) if len(crops) > 1 else crops[0]
-        crop = crop.transpose(2, 0, 1)
+        height, width = self.pictures.shapes[which]
+        top, left = random.integers(0, height - self.size + 1), random.integers(0, width - self.size + 1)
+        crop = self.pictures[which][top : top + self.size, left : left + self.size].transpose(2, 0, 1)
         turn = random.integers(8)
         if turn & 1:
             crop = crop[:, ::-1]
@@ -196,17 +189,6 @@ class _Crops(Dataset):
         if turn & 4:
             crop = crop.transpose(0, 2, 1)
         return {"hr": torch.from_numpy(np.ascontiguousarray(crop))}
-
-    def _crop(self, random: np.random.Generator, which: int) -> np.ndarray:
-        height, width = self.pictures.shapes[which]
-        top, left = random.integers(0, height - self.size + 1), random.integers(0, width - self.size + 1)
-        return self.pictures[which][top : top + self.size, left : left + self.size]
-
-
-def _detail(crop: np.ndarray) -> float:
-    """Mean step between neighbours, of every second green sample: cheap, and enough to tell sky from leaves."""
-    green = crop[::2, ::2, 1].astype(np.int16)
-    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
 
 
 class _Unpaired(Dataset):
