@@ -14,7 +14,6 @@ from pathlib import Path
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.card import model_card, results_table
 
-<<<<<<< HEAD
 TRAINING = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
 `affmse-x4`): 13,000 steps of 16 crops of 128×128 and 6,000 of 7 crops of 192×192, both with half the blocks; the new ones do
 nothing at first. In the last stage the two differ in nothing but the projection.
