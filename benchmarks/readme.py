@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 from benchmarks.common import RESULTS, ROOT
+from benchmarks.swiss_roll import table
 from sr_zoo.card import model_card, results_table
 
 TRAINING = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
@@ -55,7 +56,13 @@ def pages() -> dict[Path, str]:
     out = {f / "README.md": model_card(f, TRAINING, LICENCE) for f in folders()}
     readme = ROOT / "README.md"
     text = readme.read_text()
-    for name, content in {"results": results(), "published": published(), "learned": learned(), "speed": speed()}.items():
+    for name, content in {
+        "results": results(),
+        "published": published(),
+        "learned": learned(),
+        "swiss": swiss(),
+        "speed": speed(),
+    }.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert pattern.search(text), f"README.md has no place for {name}"
         text = pattern.sub(lambda m, c=content: f"{m[1]}{c}\n{m[2]}", text)
@@ -88,6 +95,10 @@ def learned() -> str:
         seconds = f"{r['seconds']:.1f}" if r["seconds"] else ""
         lines.append(f"| {r['inverse']} | {r['error']:.1e} | {r['idempotence']:.1e} | {r['asymmetry']:.1e} | {seconds} |")
     return "\n".join(lines)
+
+
+def swiss() -> str:
+    return table(json.loads((RESULTS / "swiss_roll.json").read_text())["rows"])
 
 
 def speed() -> str:
