@@ -56,8 +56,8 @@ sr_zoo.upscale("photo.png", "{name}").save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` is the
-whole of it.
+averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` has
+every setting.
 
 {training}
 
