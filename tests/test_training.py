@@ -264,6 +264,7 @@ def test_prior_alone_leaves_the_generator_as_it_was(recipe, tmp_path, checkpoint
     assert all(torch.equal(v, kept[k]) for k, v in load_file(checkpoint / "model.safetensors").items())
     header, *lines = (where / "version_0" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("val/prior")
+    assert "loss/prior" in header and "loss/generator" not in header
     figures = [float(v) for line in lines if (v := line.split(",")[column])]
     assert len(figures) == 2 and figures[-1] < figures[0]
     kept = torch.load(where / "last.ckpt", weights_only=False)["callbacks"]
