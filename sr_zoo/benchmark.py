@@ -26,7 +26,8 @@ PROTOCOL = (
     "HR cropped to a multiple of the scale; LR = MATLAB imresize bicubic, antialiased, rounded to 8 bits; SR as the 8-bit "
     "file; PSNR and SSIM on Y (BT.601, 8-bit), scale pixels cut from each side, mean over pictures; grey pictures compared "
     "in grey; LR-PSNR: A(SR) against LR, RGB, no cut, float output (capped at 200 dB) and saved file; reproduced: share of "
-    "LR samples that the saved file gives back. seconds: network and projection, whole set, median of 3."
+    "LR samples that the saved file gives back; detail: power of Y above half of Nyquist, as a share of the truth's, of the "
+    "set's mean; seconds: network and projection, whole set, median of 3."
 )
 
 
@@ -45,7 +46,8 @@ def benchmark(
 
     Returns:
         Rows with model, scale, set, images, psnr, ssim, lr_psnr, lr_psnr_8bit, reproduced, images_reproduced (share of
-        pictures that give back every LR sample), seconds, megapixels_per_second, parameters, precision.
+        pictures that give back every LR sample), high_frequency (power above half of Nyquist, set's mean, as a share of the
+        truth's), seconds, megapixels_per_second, parameters, precision.
 
     Raises:
         CheckpointError, PictureError: a model or picture cannot be read.
@@ -71,7 +73,8 @@ def format_table(rows: list[dict]) -> str:
         ("model", lambda r: r["model"]), ("scale", lambda r: f"×{r['scale']}"), ("set", lambda r: r["set"]),
         ("PSNR", lambda r: f"{r['psnr']:.2f}"), ("SSIM", lambda r: f"{r['ssim']:.4f}"),
         ("LR-PSNR", lambda r: f"{r['lr_psnr']:.1f}"), ("LR-PSNR-8bit", lambda r: f"{r['lr_psnr_8bit']:.2f}"),
-        ("reproduced", lambda r: percent(r['reproduced'])), ("seconds", lambda r: f"{r['seconds']:.2f}"),
+        ("reproduced", lambda r: percent(r['reproduced'])),
+        ("detail", lambda r: f"{r['high_frequency']:.2f}"), ("seconds", lambda r: f"{r['seconds']:.2f}"),
         ("MP/s", lambda r: f"{r['megapixels_per_second']:.2f}"),
     ]  # fmt: skip
     cells = [[title for title, _ in columns]] + [[show(r) for _, show in columns] for r in rows]
@@ -189,6 +192,7 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
         "lr_psnr_8bit": metrics.PictureMean(metrics.lr_psnr_8bit, downsampler=network.downsampler),
         "reproduced": metrics.PictureMean(metrics.reproduced, downsampler=network.downsampler),
     }
+    power, true_power = 0.0, 0.0
     seconds, complete, pixels = 0.0, 0, 0
     degrade = Downsampler("bicubic", scale)
     for path in paths:
@@ -203,12 +207,15 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
             "reproduced": (saved, lr),
         }.items():  # fmt: skip
             means[name].update(picture, target)
+        power += float(metrics.high_frequency_power(saved))
+        true_power += float(metrics.high_frequency_power(hr))
         complete += bool(metrics.reproduced(saved, lr, network.downsampler) == 1)
         pixels += hr.shape[-2] * hr.shape[-1]
     return {
         "images": len(paths),
         **{name: float(mean.compute()) for name, mean in means.items()},
         "images_reproduced": complete / len(paths),
+        "high_frequency": power / true_power if true_power else 1.0,
         "seconds": seconds,
         "megapixels_per_second": pixels / 1e6 / seconds,
         "parameters": sum(p.numel() for p in network.parameters()),

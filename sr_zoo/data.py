@@ -18,6 +18,9 @@ from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
 
+# Bits of a turn: upside down, mirrored, rows for columns.
+TURNS = {"none": 0, "mirror": 2, "turns": 7}
+
 
 class SRDataModule(pl.LightningDataModule):
     """Pictures from folders, for every method.
@@ -34,6 +37,7 @@ class SRDataModule(pl.LightningDataModule):
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
         draw: ``"picture"``: every picture is as likely as any other; ``"area"``: every place of every picture is.
+        augment: ``"turns"``: the eight flips and rotations; ``"mirror"``: left and right only, for faces or text; ``"none"``.
         num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
         cache_dir: where decoded pictures are kept.
         seed: of the crops.
@@ -53,13 +57,17 @@ class SRDataModule(pl.LightningDataModule):
         cache_dir: str = "~/.cache/sr_zoo/pictures",
         seed: int = 0,
         train_lr: str | None = None,
+        augment: str = "turns",
     ):
         super().__init__()
         self.train_lr = train_lr
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
-        self.draw, self.num_workers, self.cache_dir, self.seed = draw, num_workers, cache_dir, seed
+        self.draw, self.augment = draw, augment
+        self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
         if draw not in ("picture", "area"):
             raise ValueError(f"data.draw: {draw!r} is not 'picture' or 'area'")
+        if augment not in TURNS:
+            raise ValueError(f"data.augment: {augment!r} is not 'turns', 'mirror' or 'none'")
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -75,9 +83,10 @@ class SRDataModule(pl.LightningDataModule):
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
-        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed)
+        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed, self.augment)
         if self.train_lr is not None:
-            crops = _Unpaired(crops, _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1))
+            lr = _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1, self.augment)
+            crops = _Unpaired(crops, lr)
         # One epoch is the whole training.
         sampler = _From(self.trainer.global_step * self.batch_size, self.trainer.max_steps * self.batch_size)
         return DataLoader(
@@ -168,10 +177,10 @@ def _decode(files: list[Path], target: Path, smallest: int) -> dict:
 
 
 class _Crops(Dataset):
-    """Crop i: a picture, a place in it, one of eight flips and rotations, all from (seed, i)."""
+    """Crop i: a picture, a place in it, one of the flips and rotations, all from (seed, i)."""
 
-    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int):
-        self.pictures, self.size, self.seed = pictures, size, seed
+    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int, augment: str = "turns"):
+        self.pictures, self.size, self.seed, self.turns = pictures, size, seed, TURNS[augment]
         weights = np.array([h * w if draw == "area" else 1 for h, w in pictures.shapes], dtype=np.float64)
         self.shares = np.cumsum(weights / weights.sum())
 
@@ -181,7 +190,7 @@ class _Crops(Dataset):
         height, width = self.pictures.shapes[which]
         top, left = random.integers(0, height - self.size + 1), random.integers(0, width - self.size + 1)
         crop = self.pictures[which][top : top + self.size, left : left + self.size].transpose(2, 0, 1)
-        turn = random.integers(8)
+        turn = random.integers(8) & self.turns
         if turn & 1:
             crop = crop[:, ::-1]
         if turn & 2:

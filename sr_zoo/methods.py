@@ -158,8 +158,10 @@ class SuperResolver(Trained):
         hr = hr[..., : hr.shape[-2] // self.scale * self.scale, : hr.shape[-1] // self.scale * self.scale]
         lr = self.degrade(hr.float() / 255)
         sr = self(lr)
+        saved = metrics.quantize(sr)
         figures = {
-            "psnr": metrics.psnr_y(metrics.quantize(sr), hr, self.scale),
+            "psnr": metrics.psnr_y(saved, hr, self.scale),
+            "high_frequency": metrics.high_frequency_power(saved) / metrics.high_frequency_power(hr).clamp(min=1e-6),
             "lr_psnr": metrics.lr_psnr(sr, lr, self.downsampler),
         }
         if not self.objective.needs_samples:

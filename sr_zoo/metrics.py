@@ -11,7 +11,10 @@ from torchmetrics import Metric
 
 from sr_zoo.operators import Downsampler
 
-__all__ = ["PictureMean", "lr_psnr", "lr_psnr_8bit", "luma", "psnr_y", "quantize", "reproduced", "round_clip", "ssim_y"]
+__all__ = [
+    "PictureMean", "high_frequency_power", "lr_psnr", "lr_psnr_8bit", "luma", "power_spectrum", "psnr_y", "quantize",
+    "reproduced", "round_clip", "ssim_y",
+]  # fmt: skip
 
 CAP = 200.0  # dB; a perfect float result would be infinite and no mean could follow
 
@@ -76,6 +79,27 @@ def reproduced(saved: Tensor, lr: Tensor, downsampler: Downsampler) -> Tensor:
     return (round_clip(downsampler.A(saved.double())) == lr).double().mean((-3, -2, -1))
 
 
+def power_spectrum(picture: Tensor, rings: int = 32) -> Tensor:
+    """Mean power of Y in rings of spatial frequency, ``(batch, rings)``: equal steps from 0 to Nyquist (0.5 cycles a pixel).
+
+    8-bit values in. A Hann window keeps the jump from one border to the opposite one out of it.
+    """
+    power, frequency = _power(picture)
+    ring = (frequency * 2 * rings).long()
+    inside = ring < rings
+    total = power.new_zeros(len(power), rings).index_add_(1, ring[inside], power[:, inside])
+    return total / torch.bincount(ring[inside], minlength=rings).clamp(min=1)
+
+
+def high_frequency_power(picture: Tensor) -> Tensor:
+    """Mean square of what Y holds above half of Nyquist (0.25 cycles a pixel, any direction); one figure per picture.
+
+    8-bit values in. Its ratio to the truth's says how much fine detail there is, not whether it is the right one.
+    """
+    power, frequency = _power(picture)
+    return power[:, frequency > 0.25].sum(1) / frequency.numel()
+
+
 class PictureMean(Metric):
     """Mean over pictures of one of the functions above: ``PictureMean(psnr_y, border=4)``."""
 
@@ -99,6 +123,16 @@ class PictureMean(Metric):
 def _psnr(error: Tensor) -> Tensor:
     mse = error.double().square().mean((-3, -2, -1))
     return (10 * torch.log10(255**2 / mse)).clamp(max=CAP)
+
+
+def _power(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """|Fourier transform|² per pixel of windowed Y ``(batch, height, width)``, and the frequency of each place in it."""
+    y = luma(picture).squeeze(-3)
+    rows, columns = (torch.hann_window(n + 2, periodic=False, dtype=y.dtype, device=y.device)[1:-1] for n in y.shape[-2:])
+    window = rows[:, None] * columns
+    transform = torch.fft.fft2((y - y.mean((-2, -1), keepdim=True)) * window)
+    down, across = (torch.fft.fftfreq(n, dtype=y.dtype, device=y.device) for n in y.shape[-2:])
+    return transform.abs().square() / window.square().sum(), torch.hypot(down[:, None], across)
 
 
 def _cut(x: Tensor, border: int) -> Tensor:

@@ -109,3 +109,21 @@ def test_pictures_are_drawn_alike_or_by_area(tmp_path):
         assert abs(float(white) - expected) < 0.08
     with pytest.raises(ValueError, match="data.draw"):
         SRDataModule(draw="size")
+
+
+@pytest.mark.parametrize("augment, count", [("none", 1), ("mirror", 2), ("turns", 8)])
+def test_augment_gives_the_turns_it_names_and_no_other(tmp_path, augment, count):
+    (tmp_path / "photos").mkdir()
+    random = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(random).save(tmp_path / "photos" / "a.png")
+    made = module(tmp_path / "photos", tmp_path, augment=augment)
+    made.trainer.max_steps = 60
+    seen = {p.numpy().tobytes() for batch in made.train_dataloader() for p in batch["hr"]}
+    assert len(seen) == count
+    assert random.transpose(2, 0, 1).tobytes() in seen
+    assert (augment == "none") or random[:, ::-1].transpose(2, 0, 1).tobytes() in seen
+
+
+def test_augment_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="data.augment: 'all' is not 'turns', 'mirror' or 'none'"):
+        SRDataModule(augment="all")

@@ -71,3 +71,26 @@ def test_consistency_figures():
     wrong[0, 0, 0, 0] = 78
     assert float(metrics.reproduced(flat, wrong, operator)) == pytest.approx(1 - 1 / 243)
     assert float(metrics.lr_psnr_8bit(flat, wrong, operator)) == pytest.approx(10 * np.log10(255**2 * 243))
+
+
+def wave(frequency: float, amplitude: float = 50) -> torch.Tensor:
+    """A grey picture of one spatial frequency, cycles a pixel, along its rows."""
+    y = 128 + amplitude * torch.cos(2 * torch.pi * frequency * torch.arange(128))
+    return y.round().expand(1, 1, 96, 128)
+
+
+def test_high_frequency_power_is_the_variance_above_half_nyquist():
+    assert float(metrics.high_frequency_power(wave(0.35))) == pytest.approx(50**2 / 2, rel=0.05)
+    assert float(metrics.high_frequency_power(wave(0.2))) < 1
+    assert float(metrics.high_frequency_power(wave(0.35).mT.contiguous())) == pytest.approx(50**2 / 2, rel=0.05)
+    ramp = torch.arange(128.0).expand(1, 1, 96, 128)  # its border jumps from 127 to 0: no detail of the picture
+    assert float(metrics.high_frequency_power(ramp)) < 0.01
+
+
+def test_power_spectrum_peaks_in_the_ring_of_a_wave_and_is_flat_for_noise():
+    for ring in (4, 12, 28):
+        middle = (ring + 0.5) / 32 / 2
+        assert int(metrics.power_spectrum(wave(middle), rings=32)[0].argmax()) == ring
+    noise = (128 + 20 * torch.randn(4, 1, 96, 128, generator=torch.Generator().manual_seed(0))).round()
+    spectrum = metrics.power_spectrum(noise, rings=8).mean(0)
+    assert spectrum.shape == (8,) and torch.allclose(spectrum, torch.tensor(400.0).double(), rtol=0.12)
