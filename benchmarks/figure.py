@@ -1,32 +1,47 @@
-"""The README's picture: a crop of the example, upscaled by each model, beside the truth: ``python -m benchmarks.figure``."""
+"""The README's pictures: ``python -m benchmarks.figure``.
 
-from PIL import Image, ImageDraw, ImageFont
+astronaut.png: a crop of the example, upscaled by a network without projection and by one with it. methods.png: crops of two examples,
+upscaled by every method whose weights ship, beside the truth.
+"""
+
+import numpy as np
+from PIL import Image
 
 import sr_zoo
 from benchmarks.common import RESULTS, ROOT
+from benchmarks.experiment import sheet
 from sr_zoo.benchmark import Bicubic
 from sr_zoo.engine import upscale_array
 from sr_zoo.errors import percent
 from sr_zoo.picture import read_picture
 
-BOX, ZOOM = (136, 24, 296, 184), 2
+EXAMPLES, SCALE = ROOT / "examples", 4
+METHODS = ("mse-x4", "affmse-x4", "softgan-x4", "affgan-x4", "affdae-x4", "affll-x4")
+# picture, left, top and side of its crops, in LR pixels
+CROPS = (("chelsea", 32, 17, 24), ("chelsea", 60, 36, 24), ("astronaut", 46, 2, 24), ("astronaut", 34, 72, 24))
 
 
 def main() -> None:
-    lr = read_picture(ROOT / "examples" / "astronaut.png")
-    panels = {"input": Image.fromarray(lr).resize((512, 512), Image.Resampling.NEAREST)}
-    for name, model in (("bicubic", Bicubic(4)), *((n, sr_zoo.load(n)) for n in ("mse-x4", "affmse-x4"))):
-        done = upscale_array(lr, model, "float32")
-        panels[f"{name}: {percent(done.reproduced)} given back"] = Image.fromarray(done.picture)
-    panels["truth"] = Image.fromarray(read_picture(ROOT / "examples" / "astronaut_truth.webp"))
-    side = (BOX[2] - BOX[0]) * ZOOM
-    sheet = Image.new("RGB", (len(panels) * (side + 6) - 6, side + 26), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    for i, (title, panel) in enumerate(panels.items()):
-        crop = panel.crop(BOX).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(crop, (i * (side + 6), 26))
-        draw.text((i * (side + 6), 4), title, fill="black", font=font)
-    sheet.save(RESULTS / "astronaut.png", optimize=True)
+    networks = {name: sr_zoo.load(name) for name in METHODS if (ROOT / "checkpoints" / name / "model.safetensors").is_file()}
+    networks = {"bicubic": Bicubic(SCALE), **networks}
+    lr = {name: read_picture(EXAMPLES / f"{name}.png") for name in ("astronaut", "chelsea")}
+    truth = {name: read_picture(EXAMPLES / f"{name}_truth.webp") for name in lr}
+    outputs = {(p, n): upscale_array(lr[p], network, "float32") for p in lr for n, network in networks.items()}
+
+    def row(picture: str, left: int, top: int, side: int, names) -> list[np.ndarray]:
+        box = (left, top, left + side, top + side)
+        large = tuple(SCALE * x for x in box)
+        whole = [np.array(Image.fromarray(outputs[picture, n].picture).crop(large)) for n in names]
+        return [
+            np.array(Image.fromarray(lr[picture]).crop(box)),
+            *whole,
+            np.array(Image.fromarray(truth[picture]).crop(large)),
+        ]
+
+    first = ("bicubic", "mse-x4", "affmse-x4")
+    titles = [f"{n}: {percent(outputs['astronaut', n].reproduced)} given back" for n in first]
+    sheet([row("astronaut", 34, 6, 40, first)], ["input", *titles, "truth"], RESULTS / "astronaut.png", 320)
+    sheet([row(*crop, networks) for crop in CROPS], ["input", *networks, "truth"], RESULTS / "methods.png", 192)
 
 
 if __name__ == "__main__":

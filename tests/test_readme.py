@@ -43,10 +43,11 @@ def test_python_lines_run(tmp_path, monkeypatch):
     assert (tmp_path / "large.png").is_file()
 
 
-@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll"])
+@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
 
-    monkeypatch.setattr("sys.argv", [module, "--quick", "--output", str(tmp_path / "x.json")])
+    runs = ["--runs", str(tmp_path / "runs")] if module in ("faces", "grass") else []
+    monkeypatch.setattr("sys.argv", [module, "--quick", "--output", str(tmp_path / "x.json"), *runs])
     importlib.import_module(f"benchmarks.{module}").main()
     assert (tmp_path / "x.json").is_file()
