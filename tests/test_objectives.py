@@ -61,6 +61,17 @@ def test_adversarial_options_learn_to_tell(arguments):
     assert objective.log["prior/kl"] > 0 and -sr.grad.mean() > 0
 
 
+def test_a_pixel_loss_needs_pairs_and_pulls_to_the_true_picture():
+    adversarial = {"name": "adversarial", "noise": 0.0}
+    assert not OBJECTIVES.build(adversarial).paired
+    objective = OBJECTIVES.build({**adversarial, "pixel": 3.0})
+    assert objective.paired, "pictures without their originals are refused where a training starts"
+    sr, hr = torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), 0.5)
+    assert float(objective(sr, hr, None) - objective.log["prior/kl"]) == pytest.approx(3.0 * 0.5)
+    with pytest.raises(ValueError, match="pixel is -1, expected 0 or more"):
+        OBJECTIVES.build({**adversarial, "pixel": -1})
+
+
 def test_adversarial_loss_is_the_negative_logit_with_noise_on_both_sides():
     class Mean(torch.nn.Module):
         seen = ()

@@ -32,6 +32,8 @@ class Adversarial(Objective):
             guide. 0 never waits.
         spectral_norm: bound D's slope by spectral normalisation of its layers (Miyato et al. 2018).
         r1: weight of the penalty on D's gradient at real pictures, r1/2 · E‖∇ logit‖² (Mescheder et al. 2018).
+        pixel: weight of the mean absolute difference from the true picture in the generator's loss, the anchor of SRGAN and its
+            successors. Above 0 the training needs pairs; the paper has none.
     """
 
     needs_samples = True
@@ -45,6 +47,7 @@ class Adversarial(Objective):
         hold_above: float = 0.0,
         spectral_norm: bool = False,
         r1: float = 0.0,
+        pixel: float = 0.0,
     ):
         super().__init__()
         if not 0 <= noise_end <= noise:
@@ -56,15 +59,17 @@ class Adversarial(Objective):
                 raise ValueError(f"objective 'adversarial': {name} is {value}, expected 0 to ln 4 = {BLIND:.3f}")
         if noise_target and not noise:
             raise ValueError("objective 'adversarial': noise_target steers noise, which is 0; begin above")
-        if not r1 >= 0:
-            raise ValueError(f"objective 'adversarial': r1 is {r1}, expected 0 or more")
+        for name, value in (("r1", r1), ("pixel", pixel)):
+            if not value >= 0:
+                raise ValueError(f"objective 'adversarial': {name} is {value}, expected 0 or more")
         self.network = network if isinstance(network, nn.Module) else DISCRIMINATORS.build(network)
         if spectral_norm:
             for layer in self.network.modules():
                 if isinstance(layer, (nn.Conv2d, nn.Linear)):
                     nn.utils.parametrizations.spectral_norm(layer)
         self.noise, self.noise_end, self.noise_target = float(noise), float(noise_end), noise_target
-        self.hold_above, self.r1 = hold_above, r1
+        self.hold_above, self.r1, self.pixel = hold_above, r1, pixel
+        self.paired = pixel > 0
         # Both are part of the state: a resumed training goes on with them.
         self.register_buffer("steered", torch.tensor(float(noise)))
         self.register_buffer("prior_loss", torch.tensor(BLIND))
@@ -84,7 +89,7 @@ class Adversarial(Objective):
         with frozen(self.network):
             loss = -self._logits(self._noisy(sr)).mean()
         self.log["prior/kl"] = loss.detach()
-        return loss
+        return loss + self.pixel * F.l1_loss(sr, hr) if self.pixel else loss
 
     def fit(self, sr: Tensor, hr: Tensor) -> Tensor:
         real, fake = self._noisy(hr), self._noisy(sr.detach())
