@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ridge", type=float, metavar="E", help="for kernels that cannot be inverted without")
     command.add_argument("--scale", type=int, metavar="S", help="the model's own; it cannot change")
     command.add_argument(
-        "--learning-rate", type=float, metavar="R", help="peak (default: of the model's own training, at most 2e-4)"
+        "--learning-rate", type=float, metavar="R", help="peak (default: of the model's own training, at most 5e-4)"
     )
     command.add_argument("--batch-size", type=_positive, metavar="N", help="crops (default: as many as have 131,072 pixels)")
     command.add_argument(

@@ -70,7 +70,7 @@ def finetune(
             picture file of a measured one.
         ridge: another one than the model's; for kernels that cannot be inverted without.
         scale: the model's own; another one is refused.
-        learning_rate: peak; by default that of the training that made the weights, at most 2e-4.
+        learning_rate: peak; by default that of the training that made the weights, at most 5e-4.
         batch_size: crops in a batch; by default as many as have 131,072 pixels, at most 64.
         crop_size: side of a crop in HR pixels; by default 128, or what nine of ten pictures allow if that is less.
         augment: ``"turns"``, ``"mirror"`` (left and right only, for faces or text) or ``"none"``.

@@ -15,7 +15,7 @@ from sr_zoo.picture import find_pictures, picture_size, read_picture
 
 __all__ = ["tuning_recipe", "with_callbacks"]
 
-MAX_LEARNING_RATE = 2e-4
+MAX_LEARNING_RATE = 5e-4
 CROP, PIXELS = 128, 8 * 128 * 128  # side of a crop and pixels of a batch, HR
 MAX_HELD_OUT, VAL_SIZE = 20, 512
 MAX_KERNEL = 128
