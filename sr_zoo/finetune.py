@@ -110,6 +110,9 @@ def finetune(
             return _train(recipe, begun, output, artifact, report)
         except TrainingDiverged as error:
             raise UserError(f"{error}; then --again") from None
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            report(f"{output}: stopped; the same call goes on from the last validation")
+            raise KeyboardInterrupt from None
 
 
 def _train(recipe: dict, begun: dict, output: Path, artifact: bool, report: Callable[[str], None]) -> dict:
@@ -157,7 +160,8 @@ def _train(recipe: dict, begun: dict, output: Path, artifact: bool, report: Call
     finish(trainer)
     for folder in (best, work / "pictures"):
         shutil.rmtree(folder, ignore_errors=True)
-    last.unlink(missing_ok=True)
+    for path in (last, work / "last-good.ckpt"):
+        path.unlink(missing_ok=True)
     return record
 
 

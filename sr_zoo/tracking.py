@@ -75,10 +75,10 @@ class Wandb(WandbLogger):
         if self._experiment is None:
             return
         run, self._experiment = self._experiment, None
-        folder = Path(run.dir).parent
         run.finish()
         if self._wandb_init["mode"] == "offline":
-            print(f"not sent ({self.why_offline}); to send it: wandb sync {shlex.quote(str(folder))}", flush=True)
+            folder = shlex.quote(str(Path(run.dir).parent))
+            print(f"not sent ({self.why_offline}); to send it: wandb sync {folder}", flush=True)
 
 
 class Tracking(Callback):

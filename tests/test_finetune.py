@@ -88,6 +88,23 @@ def test_killed_it_goes_on_as_if_nothing_had_been(checkpoint, folder, tmp_path):
     assert sorted(p.name for p in (killed / "work").iterdir()) == ["start.json", "version_0", "version_1"]
 
 
+def test_stopped_by_ctrl_c_it_says_how_to_go_on(checkpoint, folder, tmp_path, monkeypatch, capsys):
+    def stop(self, trainer, model):
+        if trainer.state.fn == "fit":
+            raise KeyboardInterrupt
+
+    command = ["finetune", str(checkpoint), str(folder), "-o", str(tmp_path / "out"), "--steps", "4", "--batch-size", "1"]
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Report, "on_validation_end", stop)
+        assert main(command) == 130
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones
+    assert "the same call goes on" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "going on from" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out" / "work").glob("*")) == ["start.json", "version_0", "version_1"]
+
+
 def test_done_is_told_and_other_settings_need_again(checkpoint, folder, tmp_path, monkeypatch):
     record = finetune(checkpoint, folder, tmp_path / "out", **QUICK)
     kept = weights(tmp_path / "out")

@@ -5,6 +5,7 @@ import json
 import shlex
 import struct
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,10 @@ def read(run: Path) -> tuple[list[dict], dict, list[str]]:
     """History, configuration and names of artifacts of an offline run."""
     (path,) = run.glob("*.wandb")
     history, config, artifacts = [], {}, []
+    for _ in range(200):  # the process that writes it may still be at it
+        if any(record.HasField("exit") for record in records(path)):
+            break
+        time.sleep(0.1)
     for record in records(path):
         history += [items(record.history.item)] if record.HasField("history") else []
         for update in [record.run.config, record.config]:
@@ -165,7 +170,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_it_is_online_only_with_key_and_network(tmp_path, monkeypatch):
+def test_it_is_online_only_with_key_and_network(tmp_path, monkeypatch, capsys):
     server = http.server.HTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     host = f"127.0.0.1:{server.server_port}"
@@ -177,7 +182,11 @@ def test_it_is_online_only_with_key_and_network(tmp_path, monkeypatch):
     assert made.why_offline is None and made._wandb_init["mode"] == "online"
     for mode in ("offline", "disabled"):
         monkeypatch.setenv("WANDB_MODE", mode)
-        assert Wandb(str(tmp_path))._wandb_init["mode"] == mode
+        made = Wandb(str(tmp_path))
+        assert made._wandb_init["mode"] == mode
+    made.log_metrics({"psnr": 1.0}, 0)
+    made.finish()
+    assert not list(tmp_path.glob("wandb/*run-*")) and "wandb sync" not in capsys.readouterr().out
     monkeypatch.delenv("WANDB_MODE")
     server.shutdown()
     server.server_close()
