@@ -3,8 +3,10 @@
 It yields HR pictures only. The LR ones are made by the model's own operator, so that scale and kernel are said once.
 """
 
+import copy
 import hashlib
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -37,13 +39,17 @@ class SRDataModule(pl.LightningDataModule):
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
         draw: ``"picture"``: every picture is as likely as any other; ``"area"``: every place of every picture is.
+        hold_out: without ``val``, so many pictures of ``train`` are held out for validation and never trained on: always the
+            same ones, chosen by their names.
+        val_size: side of the middle of a held-out picture that is looked at, in HR pixels; 0 for all of it.
         augment: ``"turns"``: the eight flips and rotations; ``"mirror"``: left and right only, for faces or text; ``"none"``.
         num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
         cache_dir: where decoded pictures are kept.
         seed: of the crops.
 
     Raises:
-        PictureError: a folder is missing or holds no usable picture (when training or validation starts).
+        PictureError: a folder is missing or holds no usable picture, or too few to hold any out (when training or validation
+            starts).
     """
 
     def __init__(
@@ -58,9 +64,12 @@ class SRDataModule(pl.LightningDataModule):
         seed: int = 0,
         train_lr: str | None = None,
         augment: str = "turns",
+        hold_out: int = 0,
+        val_size: int = 0,
     ):
         super().__init__()
-        self.train_lr = train_lr
+        self.train_lr, self.hold_out, self.val_size = train_lr, hold_out, val_size
+        self.val_pictures = None
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
         self.draw, self.augment = draw, augment
         self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
@@ -70,16 +79,19 @@ class SRDataModule(pl.LightningDataModule):
             raise ValueError(f"data.augment: {augment!r} is not 'turns', 'mirror' or 'none'")
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
+        hold_out = self.hold_out if self.val is None else 0
+        if stage == "fit" or hold_out:
             if self.train is None:
                 raise PictureError("data.train: no folder of training pictures given")
             self.train_pictures = PictureCache(self.train, self.cache_dir, self.crop_size)
-            if self.train_lr is not None:
-                self.lr_crop_size = self.crop_size // self.trainer.lightning_module.scale
-                self.lr_pictures = PictureCache(self.train_lr, self.cache_dir, self.lr_crop_size)
+            if hold_out:
+                self.train_pictures, self.val_pictures = self.train_pictures.split(hold_out)
+        if stage == "fit" and self.train_lr is not None:
+            self.lr_crop_size = self.crop_size // self.trainer.lightning_module.scale
+            self.lr_pictures = PictureCache(self.train_lr, self.cache_dir, self.lr_crop_size)
         if self.val is not None:
             self.val_pictures = PictureCache(self.val, self.cache_dir, 32)
-        elif stage != "fit":
+        elif stage != "fit" and not hold_out:
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
@@ -94,13 +106,15 @@ class SRDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self):
-        return [] if self.val is None else DataLoader(_Whole(self.val_pictures), batch_size=1)
+        return [] if self.val_pictures is None else DataLoader(_Whole(self.val_pictures, self.val_size), batch_size=1)
 
     test_dataloader = val_dataloader
 
 
 class PictureCache:
     """The pictures of a folder, decoded once into a memory-mapped file; ``cache[i]`` is uint8 ``(height, width, 3)``.
+
+    ``names[i]`` is its path below the folder.
 
     The cache is made anew when a file's size or time of change differs, and it is never seen half-written. Broken and too
     small files are named in a warning and skipped.
@@ -115,24 +129,25 @@ class PictureCache:
     """
 
     def __init__(self, folder: str | Path, cache_dir: str | Path, smallest: int = 1):
-        folder, cache_dir = expanded(folder), expanded(cache_dir)
+        self.folder = folder = expanded(folder)
+        cache_dir = expanded(cache_dir)
         files = find_pictures(folder)
         stamps = [[str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
         key = hashlib.sha256(json.dumps([str(folder.resolve()), smallest]).encode()).hexdigest()[:20]
         index, self.path = cache_dir / f"{key}.json", cache_dir / f"{key}.bin"
         known = _known(index)
         if known.get("stamps") != stamps or not self.path.is_file() or known.get("bytes") != self.path.stat().st_size:
-            known = {"stamps": stamps, **_decode(files, self.path, smallest)}
+            known = {"stamps": stamps, **_decode(folder, files, self.path, smallest)}
             with whole(index) as beside:
                 beside.write_text(json.dumps(known))
-        self.shapes, self.skipped = known["shapes"], known["skipped"]
+        self.names, self.shapes, self.skipped = known["names"], known["shapes"], known["skipped"]
         for reason in self.skipped:
             warnings.warn(f"skipped {reason}", stacklevel=2)
         if self.skipped:
             warnings.warn(f"{folder}: {len(self.shapes)} pictures used, {len(self.skipped)} skipped", stacklevel=2)
         if not self.shapes:
             raise PictureError(f"{folder}: no usable picture ({len(files)} files, {len(self.skipped)} skipped)")
-        self.offsets = np.cumsum([0] + [h * w * 3 for h, w in self.shapes])
+        self.starts = np.cumsum([0] + [h * w * 3 for h, w in self.shapes])[:-1]
         # Opened now: what another process decodes later into this path shall not be read with these offsets.
         self._data = np.memmap(self.path, np.uint8, "r")
 
@@ -142,7 +157,27 @@ class PictureCache:
     def __getitem__(self, i: int) -> np.ndarray:
         if self._data is None:  # in a worker process
             self._data = np.memmap(self.path, np.uint8, "r")
-        return self._data[self.offsets[i] : self.offsets[i + 1]].reshape(*self.shapes[i], 3)
+        start, (height, width) = self.starts[i], self.shapes[i]
+        return self._data[start : start + height * width * 3].reshape(height, width, 3)
+
+    def split(self, count: int) -> tuple["PictureCache", "PictureCache"]:
+        """All but ``count`` of the pictures, and these, out of the same file.
+
+        Those are chosen by a hash of their names: neighbours in a folder are alike, and a picture more or less changes little.
+
+        Raises:
+            PictureError: nothing would be left.
+        """
+        if not 0 < count < len(self):
+            raise PictureError(f"{self.folder}: {count} of {len(self)} usable pictures cannot be held out")
+        order = sorted(range(len(self)), key=lambda i: hashlib.sha256(os.fsencode(self.names[i])).digest())
+        return self._part(sorted(order[count:])), self._part(sorted(order[:count]))
+
+    def _part(self, which: list[int]) -> "PictureCache":
+        part = copy.copy(self)
+        part.names, part.shapes = [self.names[i] for i in which], [self.shapes[i] for i in which]
+        part.starts, part._data = self.starts[which], self._data
+        return part
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_data": None}
@@ -154,11 +189,11 @@ def _known(index: Path) -> dict:
         known = json.loads(index.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) and {"stamps", "shapes", "skipped", "bytes"} <= set(known) else {}
+    return known if isinstance(known, dict) and {"stamps", "names", "shapes", "skipped", "bytes"} <= set(known) else {}
 
 
-def _decode(files: list[Path], target: Path, smallest: int) -> dict:
-    shapes, skipped = [], []
+def _decode(folder: Path, files: list[Path], target: Path, smallest: int) -> dict:
+    names, shapes, skipped = [], [], []
     with whole(target) as beside, open(beside, "wb") as out:
         for path in files:
             try:
@@ -171,9 +206,10 @@ def _decode(files: list[Path], target: Path, smallest: int) -> dict:
                 skipped.append(f"{path}: {width}×{height} pixels, at least {smallest} on either side are needed")
                 continue
             out.write(picture.data)
+            names.append(path.relative_to(folder).as_posix())
             shapes.append([height, width])
         size = out.tell()
-    return {"shapes": shapes, "skipped": skipped, "bytes": size}
+    return {"names": names, "shapes": shapes, "skipped": skipped, "bytes": size}
 
 
 class _Crops(Dataset):
@@ -211,14 +247,20 @@ class _Unpaired(Dataset):
 
 
 class _Whole(Dataset):
-    def __init__(self, pictures: PictureCache):
-        self.pictures = pictures
+    """Each picture once; of large ones the middle, where ``size`` is given."""
+
+    def __init__(self, pictures: PictureCache, size: int):
+        self.pictures, self.size = pictures, size
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, i: int) -> dict:
-        return {"hr": torch.from_numpy(np.ascontiguousarray(self.pictures[i].transpose(2, 0, 1)))}
+        picture = self.pictures[i]
+        if self.size:
+            top, left = (max(0, (n - self.size) // 2) for n in picture.shape[:2])
+            picture = picture[top : top + self.size, left : left + self.size]
+        return {"hr": torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))}
 
 
 class _From(Sampler):

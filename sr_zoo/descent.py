@@ -90,6 +90,8 @@ class Trained(pl.LightningModule):
             ) from None
 
     def on_fit_start(self) -> None:
+        # A model that was loaded is in evaluation mode, in which Lightning would leave it.
+        self.train()
         self._seed = torch.initial_seed() % 2**32
         # While a prior learns alone, the generator's schedule goes on without its steps: meant so.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")

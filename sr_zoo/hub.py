@@ -20,11 +20,13 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or not one of ours; the message names the file."""
 
 
-def load(source: str | Path = "affmse-x4"):
+def load(source: str | Path = "affmse-x4", **training):
     """A pretrained model, ready to upscale: ``sr_zoo.load("affmse-x4")``.
 
     Args:
         source: the name of a model that ships with the package (see :func:`list_models`), or a checkpoint folder.
+        **training: how it shall be trained on, such as ``learning_rate``: arguments of
+            :class:`~sr_zoo.methods.SuperResolver` that its config.json does not hold.
 
     Returns:
         A :class:`~sr_zoo.methods.SuperResolver` in evaluation mode.
@@ -37,7 +39,7 @@ def load(source: str | Path = "affmse-x4"):
     from sr_zoo.methods import SuperResolver
 
     try:
-        model = SuperResolver.from_config(config)
+        model = SuperResolver.from_config(config, **training)
     except (OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
     _restore(model.generator, folder / "model.safetensors")

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 
-__all__ = ["PictureError", "find_pictures", "read_picture", "to_array", "write_picture"]
+__all__ = ["PictureError", "find_pictures", "picture_size", "read_picture", "to_array", "write_picture"]
 
 # Formats that Pillow opens but that are documents, drawings, films or containers of science data.
 NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -59,6 +59,17 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     except Exception as error:
         # Damaged files make Pillow's decoders raise nearly anything (OSError, SyntaxError, struct.error, RuntimeError, …).
         raise PictureError(f"{path}: damaged or truncated ({one_line(error)})") from None
+
+
+def picture_size(path: str | Path) -> tuple[int, int] | None:
+    """Two sides in pixels as the file's header says, in either order; None where it cannot be read. Nothing is decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except Exception:  # as read_picture, which then says why
+            return None
 
 
 def to_array(image: Image.Image, keep_grey: bool = False) -> np.ndarray:

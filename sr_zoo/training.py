@@ -16,42 +16,82 @@ from sr_zoo.generators import start_from
 from sr_zoo.hub import load, save
 from sr_zoo.methods import SuperResolver
 
-__all__ = ["LastGood", "Resume", "SaveFolder", "run"]
+__all__ = ["LastGood", "Resume", "SaveFolder", "check_checkpoint", "finish", "instantiate", "run", "start"]
+
+_CLASSES = {"model_class": SuperResolver, "datamodule_class": SRDataModule, "subclass_mode_model": True,
+            "seed_everything_default": 0, "parser_kwargs": {"prog": "sr-zoo"}}  # fmt: skip
 
 
 def run(arguments: list[str]) -> None:
     """Run a Lightning subcommand; ``arguments`` as on the command line, the subcommand first."""
     # Lightning warns that arguments are given beside sys.argv; here they are sys.argv, or a test's.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-    _check_checkpoint(arguments)
-    _CLI(
-        SuperResolver,
-        SRDataModule,
-        subclass_mode_model=True,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "sr-zoo"},
-        args=arguments,
-    )
+    _check_checkpoints(arguments)
+    cli = _CLI(**_CLASSES, save_config_kwargs={"overwrite": True}, args=arguments)
+    finish(cli.trainer)
 
 
-def _check_checkpoint(arguments: list[str]) -> None:
+def instantiate(recipe: dict) -> tuple[Trainer, SuperResolver, SRDataModule]:
+    """What a recipe describes, as ``fit --config`` would make it, but for the weights to start from."""
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    cli = _CLI(**_CLASSES, save_config_callback=None, run=False, args=recipe)
+    return cli.trainer, cli.model, cli.datamodule
+
+
+def finish(trainer: Trainer) -> None:
+    """End the runs of loggers that have an end of their own."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "finish"):
+            logger.finish()
+
+
+def start(model: SuperResolver, weights: str | None, prior: str | None = None) -> None:
+    """Give ``model`` the weights of a trained one, and its objective's network those of the same or of ``prior``.
+
+    Args:
+        weights: model name or checkpoint folder; None leaves the generator as it is.
+        prior: the same, for the objective's network.
+
+    Raises:
+        CheckpointError: no such model, or a damaged one.
+        ValueError: another network.
+    """
+    trained = None if weights is None else load(weights)
+    if trained is not None:
+        start_from(model.generator, trained.generator)
+    source = trained if prior is None else load(prior)
+    if source is not None and type(source.objective) is type(model.objective):
+        try:
+            model.objective.load_state_dict(source.objective.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"the prior to start from is another network ({one_line(error)})") from None
+    elif prior is not None:
+        raise ValueError(f"--prior {prior}: its objective is another than this method's")
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Nothing where ``path`` is a checkpoint of a training.
+
+    Raises:
+        ValueError: it is not, or cannot be read.
+    """
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive makes torch raise nearly anything
+        raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
+    if not isinstance(kept, dict) or not {"state_dict", "optimizer_states", "pytorch-lightning_version"} <= set(kept):
+        raise ValueError(f"{path}: not a training checkpoint; give the last.ckpt of a training, or a folder as --weights")
+
+
+def _check_checkpoints(arguments: list[str]) -> None:
     """Lightning reads ``--ckpt_path`` while it still parses, and lets whatever torch raises through."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--ckpt_path")
     parser.add_argument("-c", "--config", action="append", default=[])
     options = parser.parse_known_args(arguments)[0]
     for path in [options.ckpt_path] if options.ckpt_path else map(_written_checkpoint, options.config):
-        if path is None:
-            continue
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged archive makes torch raise nearly anything
-            raise ValueError(f"{path}: not a training checkpoint that can be read ({one_line(error)})") from None
-        if not isinstance(kept, dict) or not {"state_dict", "optimizer_states", "pytorch-lightning_version"} <= set(kept):
-            raise ValueError(
-                f"{path}: not a training checkpoint; give the last.ckpt of a training, or a folder as --weights"
-            )
+        if path is not None:
+            check_checkpoint(path)
 
 
 def _written_checkpoint(config: str) -> str | None:
@@ -75,17 +115,7 @@ class _CLI(LightningCLI):
 
     def before_fit(self) -> None:
         options = self.config[self.subcommand]
-        trained = None if options.weights is None else load(options.weights)
-        if trained is not None:
-            start_from(self.model.generator, trained.generator)
-        prior = trained if options.prior is None else load(options.prior)
-        if prior is not None and type(prior.objective) is type(self.model.objective):
-            try:
-                self.model.objective.load_state_dict(prior.objective.state_dict())
-            except RuntimeError as error:
-                raise ValueError(f"the prior to start from is another network ({one_line(error)})") from None
-        elif options.prior is not None:
-            raise ValueError(f"--prior {options.prior}: its objective is another than this method's")
+        start(self.model, options.weights, options.prior)
 
     def before_validate(self) -> None:
         if self.config[self.subcommand].weights is None and self.config[self.subcommand].ckpt_path is None:

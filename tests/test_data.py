@@ -127,3 +127,36 @@ def test_augment_gives_the_turns_it_names_and_no_other(tmp_path, augment, count)
 def test_augment_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="data.augment: 'all' is not 'turns', 'mirror' or 'none'"):
         SRDataModule(augment="all")
+
+
+def test_pictures_are_held_out_always_the_same_and_never_trained_on(folder, tmp_path):
+    for i in range(5):
+        Image.fromarray(np.full((64, 64, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"nonsense")
+    made = SRDataModule(str(folder), hold_out=3, crop_size=32, cache_dir=str(tmp_path / "cache"))
+    made.trainer = types.SimpleNamespace(max_steps=5, global_step=0)
+    with pytest.warns(UserWarning, match="broken"):
+        made.setup("fit")
+    held, others = made.val_pictures.names, made.train_pictures.names
+    assert len(held) == 3 and sorted(held + others) == sorted(
+        ["a.png", "b.bmp", "more/c.png", *(f"{i}.png" for i in range(5))]
+    )
+    shown = [batch["hr"][0].permute(1, 2, 0).numpy() for batch in made.val_dataloader()]
+    assert all(np.array_equal(one, read_picture(folder / name)) for one, name in zip(shown, held))
+    pictures = made.train_pictures
+    assert all(np.array_equal(pictures[i], read_picture(folder / name)) for i, name in enumerate(others))
+    (folder / others[0]).unlink()
+    again = SRDataModule(str(folder), hold_out=3, crop_size=32, cache_dir=str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="broken"):
+        again.setup("validate")
+    assert again.val_pictures.names == held
+    assert SRDataModule(str(folder), str(folder), hold_out=3).val_dataloader() == []
+    with pytest.warns(UserWarning), pytest.raises(PictureError, match="7 of 7 usable pictures cannot be held out"):
+        SRDataModule(str(folder), hold_out=7, crop_size=32, cache_dir=str(tmp_path / "cache")).setup("fit")
+
+
+def test_of_large_held_out_pictures_the_middle_is_shown(folder, tmp_path):
+    made = module(folder, tmp_path, val_size=90)
+    shown = next(iter(made.val_dataloader()))["hr"]
+    assert shown.shape == (1, 3, 80, 90)
+    assert np.array_equal(shown[0].permute(1, 2, 0).numpy(), read_picture(folder / "a.png")[:, 11:101])

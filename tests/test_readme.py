@@ -3,6 +3,7 @@
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from benchmarks import readme
@@ -36,11 +37,30 @@ def test_commands_are_the_programs():
 
 
 def test_python_lines_run(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert (tmp_path / "large.png").is_file()
+
+
+def test_fine_tuning_lines_run(tmp_path, monkeypatch, picture):
+    """Those in Python: three besides the imports. One step instead of the thousand, on a few small pictures."""
+    from PIL import Image
+
+    import sr_zoo
+
+    (code,) = re.findall(r"<!-- finetune -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    lines = [line for line in code.splitlines() if line and not line.startswith(("import ", "from "))]
+    assert len(lines) == 3
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        Image.fromarray(picture[:32, :32] + np.uint8(i)).resize((128, 128)).save(tmp_path / "photos" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "max_steps=1000" in code
+    exec(code.replace("max_steps=1000", "max_steps=1"), {})
+    assert sr_zoo.load(tmp_path / "mine").scale == 4
 
 
 @pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass"])
