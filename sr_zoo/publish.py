@@ -14,6 +14,8 @@ from sr_zoo.remote import FILES, SERVER_ERRORS, client, explained, hub_id, patie
 
 __all__ = ["push", "push_all", "push_model"]
 
+BUSY = (429, *SERVER_ERRORS)
+
 
 def push(
     checkpoint: str | Path, repo: str, private: bool = False, revision: str | None = None, create_pr: bool = False
@@ -47,8 +49,10 @@ def push(
             raise CheckpointError(f"{repo}: is public already; make it private in its settings, or push without --private")
         if revision is not None and revision != "main" and not revision.startswith("refs/"):
             _ask(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
-        # Made again, a commit that did arrive changes nothing; a pull request would be there twice.
-        done = _ask(lambda: _commit(api, folder, repo, revision, create_pr), refused_only=create_pr)
+        # Made again, a commit that did arrive changes nothing; a pull request would be there twice, so it is asked for again
+        # only where the Hub said no.
+        codes = (429, 503) if create_pr else BUSY
+        done = patiently(lambda: _commit(api, folder, repo, revision, create_pr), codes, lost=not create_pr)
     return done.pr_url or done.commit_url
 
 
@@ -87,17 +91,23 @@ def push_model(model, repo: str, checkpoint: str | Path | None = None, **options
 
     checkpoint = model.folder if checkpoint is None else checkpoint
     if checkpoint is None:
-        raise CheckpointError(f"{repo}: not pushed; this model comes from no folder: save and benchmark it, and name the folder")
+        raise CheckpointError(
+            f"{repo}: not pushed; this model comes from no folder: save and benchmark it, and name the folder"
+        )
     kept = load(checkpoint)
     mine, theirs = model.inference_generator.state_dict(), kept.inference_generator.state_dict()
-    same = mine.keys() == theirs.keys() and all(torch.equal(value.cpu().float(), theirs[k].float()) for k, value in mine.items())
+    same = mine.keys() == theirs.keys() and all(
+        torch.equal(value.cpu().float(), theirs[k].float()) for k, value in mine.items()
+    )
     if not same or model.config != kept.config:
-        raise CheckpointError(f"{checkpoint}: not pushed; it is another model than this one: save and benchmark this one first")
+        raise CheckpointError(
+            f"{checkpoint}: not pushed; it is another model than this one: save and benchmark this one first"
+        )
     return push(checkpoint, repo, **options)
 
 
-def _ask(call: Callable, refused_only: bool = False):
-    return patiently(call, (429, 503), lost=False) if refused_only else patiently(call, (429, *SERVER_ERRORS))
+def _ask(call: Callable):
+    return patiently(call, BUSY)
 
 
 def _commit(api, folder: Path, repo: str, revision: str | None, create_pr: bool):

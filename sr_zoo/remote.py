@@ -120,7 +120,11 @@ def explained(repo: str, revision: str | None = None) -> Iterator[None]:
     """Whatever the Hub's client raises within becomes a CheckpointError of one line that says what to do."""
     try:
         yield
-    except (RuntimeError, ValueError, *_errors()) as error:  # it wraps errors of an upload in the first, invalid names are the second
+    except (
+        RuntimeError,
+        ValueError,
+        *_errors(),
+    ) as error:  # it wraps errors of an upload in the first, invalid names are the second
         raise CheckpointError(f"{repo}: {_reason(error, revision)}") from None
 
 
@@ -179,7 +183,7 @@ def _hash_of(api, repo: str, name: str, path: Path) -> str | None:
         etag = Path(os.readlink(path)).name
     else:  # a file system without links: the cache does not keep the hash
         try:
-            etag = api.get_hf_file_metadata(_url(api, repo, name, path.parent.name)).etag or ""
+            etag = api.get_hf_file_metadata(url=_url(api, repo, name, path.parent.name)).etag or ""
         except _errors():
             return None
     return etag if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", etag) else None
@@ -237,7 +241,9 @@ def _passing(error: Exception, codes: tuple[int, ...], lost: bool) -> bool:
     response = getattr(error, "response", None)
     if response is not None:
         return response.status_code in codes
-    return lost and not isinstance(error, (EntryNotFoundError, OfflineModeIsEnabled)) and getattr(error, "errno", None) is None
+    return (
+        lost and not isinstance(error, (EntryNotFoundError, OfflineModeIsEnabled)) and getattr(error, "errno", None) is None
+    )
 
 
 def _retry_after(error: Exception) -> int:
@@ -259,6 +265,8 @@ def _reason(error: BaseException, revision: str | None) -> str:
     log_in = "log in ('hf auth login') or set HF_TOKEN"
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of an upload
         return f"{one_line(error)} {_reason(error.__cause__, revision)}"
+    if isinstance(error, LocalEntryNotFoundError) and getattr(error.__cause__, "response", None) is not None:
+        return _reason(error.__cause__, revision)  # the cache lacks it, and this was the Hub's answer
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
         if constants.HF_HUB_OFFLINE:
             return f"not (wholly) in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; unset it"
@@ -271,7 +279,7 @@ def _reason(error: BaseException, revision: str | None) -> str:
         return f"has no revision {revision!r}; give a branch, a tag, a commit or refs/pr/N"
     code = getattr(getattr(error, "response", None), "status_code", None)
     if code == 401:
-        return f"the Hub does not accept the token; {log_in}"
+        return f"not logged in, or with a token that the Hub does not accept; {log_in}"
     if code == 403:
         return f"the token does not allow this ({getattr(error, 'server_message', None) or 'forbidden'}); {log_in} with one that does"
     if code in (409, 412):
