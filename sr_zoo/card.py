@@ -10,10 +10,10 @@ from sr_zoo.benchmark import PROTOCOL
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.errors import percent
 
-__all__ = ["DATA_HEADING", "addressed", "model_card", "results_table"]
+__all__ = ["BEFORE_AFTER", "DATA_HEADING", "addressed", "model_card", "results_table"]
 
 DATA_HEADING = "## Training data"  # what is published says it
-BEFORE_AFTER = "before_after.png"
+BEFORE_AFTER = "before_after.png"  # in the folder of a checkpoint, where there is one
 
 
 def model_card(folder: str | Path, training: str, licence: str, story: str = "", datasets: tuple[str, ...] = ()) -> str:

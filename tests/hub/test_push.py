@@ -1,5 +1,7 @@
 """What is published is the whole checkpoint in one commit, or nothing; and only what says what a user must know."""
 
+import re
+import shlex
 import shutil
 
 import pytest
@@ -9,6 +11,7 @@ import sr_zoo
 from sr_zoo.cli import main
 from sr_zoo.hub import PRIOR, CheckpointError
 from sr_zoo.publish import push_all
+from tests.conftest import ROOT
 from tests.hub.conftest import files_of, log_in
 from tests.hub.test_faults import LATER
 from tests.hub.test_pull import changed, same
@@ -249,6 +252,23 @@ def test_commands(hub, ada, checkpoint, capsys, tmp_path, model):
         assert main(arguments) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("sr-zoo: ") and message in line
+
+
+def test_the_lines_of_the_readme(hub, ada, checkpoint, tmp_path, monkeypatch):
+    """The job of README.md, with a small model at someone's."""
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"<!-- hub -->\n```bash\n(.*?)```", text, re.DOTALL)
+    hub.add("someone/affmse-x4", files_of(checkpoint))
+    hub.tokens["hf_me"] = "me"
+    log_in(monkeypatch, hub, "hf_me")
+    shutil.copytree(checkpoint, tmp_path / "work" / "runs" / "mine")
+    (tmp_path / "work" / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "astronaut.png", tmp_path / "work" / "examples")
+    monkeypatch.chdir(tmp_path / "work")
+    for line in block.splitlines():
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert (tmp_path / "work" / "examples" / "astronaut_x4.png").is_file()
+    assert files_of(tmp_path / "work" / "theirs") == files_of(checkpoint) and hub.repos["me/affmse-x4-mine"].private
 
 
 @pytest.mark.parametrize(
