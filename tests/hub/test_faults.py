@@ -184,12 +184,18 @@ def test_killed_while_fetching_and_while_publishing(hub, cache, checkpoint, mode
     empty = dict(hub.repos["ada/new"].refs)
     hub.fault("GET", "/storage/", "stall")
     hub.fault("PUT", "/lfs/", "stall")
-    home = {"HF_HOME": str(tmp_path / "killed")}
+    home = {
+        "HF_HOME": str(tmp_path / "killed"),
+        "HF_HUB_DOWNLOAD_TIMEOUT": "600",
+    }  # it shall not give up before the other is there
     processes = [
         elsewhere("-m", "sr_zoo", "pull", "ada/tiny", "-o", tmp_path / "out", **home),
         elsewhere("-m", "sr_zoo", "push", checkpoint, "ada/new", HF_TOKEN="hf_ada", **home),
     ]
-    assert all(hub.stalled.acquire(timeout=600) for _ in processes), [p.poll() for p in processes]
+    for _ in processes:
+        while not hub.stalled.acquire(timeout=1):
+            ended = [p.communicate() for p in processes if p.poll() is not None]
+            assert not ended, "both wait for the Hub to go on"
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
