@@ -12,7 +12,7 @@ test:
 slow:
 	pytest -m slow
 
-# Tables and the figure in README.md and the model cards, from checkpoints/*/results.json
+# Tables and the figures in README.md and the model cards, from checkpoints/*/results.json
 readme:
 	python -m benchmarks.figure
 	python -m benchmarks.readme

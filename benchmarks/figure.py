@@ -1,7 +1,7 @@
 """The README's pictures: ``python -m benchmarks.figure``.
 
 astronaut.png: a crop of the example, upscaled by a network without projection and by one with it. methods.png: crops of two examples,
-upscaled by every method whose weights ship, beside the truth.
+upscaled by every method whose weights ship, beside the truth. checkpoints/*/before_after.png: one of them for each model card.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ import sr_zoo
 from benchmarks.common import RESULTS, ROOT
 from benchmarks.experiment import sheet
 from sr_zoo.benchmark import Bicubic
+from sr_zoo.card import BEFORE_AFTER
 from sr_zoo.engine import upscale_array
 from sr_zoo.errors import percent
 from sr_zoo.picture import read_picture
@@ -42,6 +43,9 @@ def main() -> None:
     titles = [f"{n}: {percent(outputs['astronaut', n].reproduced)} given back" for n in first]
     sheet([row("astronaut", 34, 6, 40, first)], ["input", *titles, "truth"], RESULTS / "astronaut.png", 320)
     sheet([row(*crop, networks) for crop in CROPS], ["input", *networks, "truth"], RESULTS / "methods.png", 192)
+    for name in networks.keys() - {"bicubic"}:
+        panels = row("astronaut", 34, 6, 40, ("bicubic", name))
+        sheet([panels], ["input", "bicubic", name, "truth"], ROOT / "checkpoints" / name / BEFORE_AFTER, 256)
 
 
 if __name__ == "__main__":

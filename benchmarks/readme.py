@@ -15,15 +15,15 @@ from benchmarks.common import RESULTS, ROOT
 from benchmarks.swiss_roll import table
 from sr_zoo.card import model_card, results_table
 
-TRAINING = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
+STORY = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
 `affmse-x4`): 13,000 steps of 16 crops of 128×128 and 6,000 of 7 crops of 192×192, both with half the blocks; the new ones do
-nothing at first. In the last stage the two differ in nothing but the projection.
-
-779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers (Unsplash
-licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*) and 91 of T91,
-of which those smaller than a crop are left out; 20 others of the same sources for validation. BSD100, Set5 and Set14 were used
-for the table only. Because of BSDS500 and T91 the weights are for non-commercial use; the code is Apache-2.0."""
+nothing at first. In the last stage the two differ in nothing but the projection."""
+TRAINING = """779 photographs, about 250 megapixels: CID22 and Ubuntu wallpapers (CC BY-SA), CLIC, deepin and Pop!_OS wallpapers
+(Unsplash licence), Budgie wallpapers (CC0), and, for non-commercial research, 394 pictures of BSDS500 (*train* and *test*) and
+91 of T91, of which those smaller than a crop are left out; 20 others of the same sources for validation. BSD100, Set5 and Set14 were
+used for the table only. Because of BSDS500 and T91 the weights are for non-commercial use; the code is Apache-2.0."""
 LICENCE = "cc-by-nc-4.0"
+DATASETS = ("cid22", "clic", "bsds500", "t91")
 
 # Y-PSNR / SSIM at ×4 as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few
 # small ones.
@@ -53,7 +53,7 @@ def main() -> int:
 
 def pages() -> dict[Path, str]:
     """Path → text of every generated page."""
-    out = {f / "README.md": model_card(f, TRAINING, LICENCE) for f in folders()}
+    out = {f / "README.md": model_card(f, TRAINING, LICENCE, STORY, DATASETS) for f in folders()}
     readme = ROOT / "README.md"
     text = readme.read_text()
     for name, content in {

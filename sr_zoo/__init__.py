@@ -12,7 +12,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "hub", "list_models": "hub", "upscale": "engine",
+    "load": "hub", "list_models": "hub", "pull": "remote", "push": "publish", "upscale": "engine",
     "SuperResolver": "methods", "MSE": "methods", "AffMSE": "methods",
     "SoftGAN": "methods", "AffGAN": "methods", "AffDAE": "methods", "AffLL": "methods",
     "SRDataModule": "data", "Downsampler": "operators",

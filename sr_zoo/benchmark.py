@@ -37,7 +37,8 @@ def benchmark(
     """Measure models on benchmark sets by :data:`PROTOCOL`.
 
     Args:
-        models: names, checkpoint folders, ``"bicubic"`` or ``"pinv"`` (A⁺x alone), or pairs of a name and a loaded model.
+        models: names, checkpoint folders, Hub repositories, ``"bicubic"``, ``"pinv"`` (A⁺x alone), or pairs of a name and a
+            loaded model.
         sets: folder names; Set5, Set14 and BSD100 are downloaded where ``data`` is None.
         data: folder that holds a folder of PNG files for each set.
         scales: factors for bicubic and pinv; a trained model runs at its own, where that is among them.

@@ -1,6 +1,7 @@
 """The model card: README.md of a checkpoint folder, from its config, recipe and results."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -9,16 +10,21 @@ from sr_zoo.benchmark import PROTOCOL
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.errors import percent
 
-__all__ = ["model_card", "results_table"]
+__all__ = ["BEFORE_AFTER", "DATA_HEADING", "addressed", "model_card", "results_table"]
+
+DATA_HEADING = "## Training data"  # what is published says it
+BEFORE_AFTER = "before_after.png"  # in the folder of a checkpoint, where there is one
 
 
-def model_card(folder: str | Path, training: str, licence: str) -> str:
+def model_card(folder: str | Path, training: str, licence: str, story: str = "", datasets: tuple[str, ...] = ()) -> str:
     """Markdown with the metadata that the Hub reads.
 
     Args:
-        folder: a checkpoint folder with config.json, recipe.yaml and results.json.
+        folder: a checkpoint folder with config.json, recipe.yaml and results.json; a picture before_after.png is shown.
         training: what the weights were trained on and under which terms, one paragraph.
         licence: identifier of the weights' licence, as the Hub spells it.
+        story: what the recipe does not say of how they were trained.
+        datasets: names of what they were trained on, for the metadata.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
@@ -27,12 +33,10 @@ def model_card(folder: str | Path, training: str, licence: str) -> str:
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
     generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
     part = CONSISTENCIES[config["consistency"]["name"]]
+    picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
+    story = f"{story}\n\n" if story else ""
     return f"""---
-library_name: sr_zoo
-pipeline_tag: image-to-image
-license: {licence}
-tags: [super-resolution, image-upscaling, {config["method"].lower()}]
----
+{_metadata(name, config, rows, licence, datasets)}---
 
 # {name}
 
@@ -43,9 +47,10 @@ operator *{config["kernel"]}*. {part.promise}
 ```python
 import sr_zoo
 
-sr_zoo.upscale("photo.png", "{name}").save("photo_x{scale}.png")
+model = sr_zoo.load("{name}")
+sr_zoo.upscale("photo.png", model).save("photo_x{scale}.png")
 ```
-
+{picture}
 ## Results
 
 {results_table(rows)}
@@ -59,6 +64,8 @@ sr_zoo.upscale("photo.png", "{name}").save("photo_x{scale}.png")
 averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` has
 every setting.
 
+{story}{DATA_HEADING}
+
 {training}
 
 ## Limits
@@ -70,6 +77,35 @@ and then rounded, nothing else. JPEG artefacts, noise or another blur in the inp
 
 Sønderby, Caballero, Theis, Shi, Huszár: Amortised MAP Inference for Image Super-resolution, ICLR 2017, arXiv 1610.04490.
 """
+
+
+def addressed(card: str, repo: str) -> str:
+    """The card as it is published: its example loads the model from there."""
+    return re.sub(r'sr_zoo\.load\("[^"]*"\)', f'sr_zoo.load("{repo}")', card)
+
+
+def _metadata(name: str, config: dict, rows: list[dict], licence: str, datasets: tuple[str, ...]) -> str:
+    """YAML for the Hub; model-index holds PSNR and SSIM of each set."""
+    task = {"type": "image-to-image", "name": f"Super-resolution ×{config['scale']}"}
+    results = [
+        {"task": task, "dataset": {"type": row["set"].lower(), "name": row["set"]},
+         "metrics": [{"type": k, "name": f"{k.upper()} (Y)", "value": round(row[k], 4)} for k in ("psnr", "ssim")]}
+        for row in rows
+    ]  # fmt: skip
+    data = {
+        "library_name": "sr_zoo",
+        "pipeline_tag": "image-to-image",
+        "license": licence,
+        **({"datasets": list(datasets)} if datasets else {}),
+        "tags": ["super-resolution", "image-upscaling", config["method"].lower()],
+        "model-index": [{"name": name, "results": results}],
+    }
+
+    class Plain(yaml.SafeDumper):  # what occurs twice is written twice, not as a reference
+        def ignore_aliases(self, data):
+            return True
+
+    return yaml.dump(data, Dumper=Plain, sort_keys=False, allow_unicode=True)
 
 
 def results_table(rows: list[dict], names: bool = False) -> str:

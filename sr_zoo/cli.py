@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="a file for one input, a folder for several; beside the input as NAME_x4.png otherwise",
     )
-    command.add_argument("--model", default="affmse-x4", help="name or checkpoint folder (default: %(default)s)")
+    command.add_argument(
+        "--model", default="affmse-x4", help="name, checkpoint folder or owner/name on the Hub (default: %(default)s)"
+    )
     command.add_argument(
         "--precision",
         default="auto",
@@ -53,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_upscale)
 
     command = commands.add_parser("benchmark", help="measure models on Set5, Set14, BSD100 by the published protocol")
-    command.add_argument("models", nargs="+", metavar="MODEL", help="name, checkpoint folder, 'bicubic' or 'pinv'")
+    command.add_argument(
+        "models", nargs="+", metavar="MODEL", help="name, checkpoint folder, Hub repository, 'bicubic' or 'pinv'"
+    )
     command.add_argument("--sets", nargs="+", default=["Set5", "Set14", "BSD100"], metavar="SET")
     command.add_argument("--data", metavar="DIR", help="folder with a folder of PNG files per set; downloaded otherwise")
     command.add_argument(
@@ -97,6 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="list the models that ship with the package")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=_list)
+
+    command = commands.add_parser("pull", help="fetch a checkpoint from the Hugging Face Hub into a folder")
+    command.add_argument("repo", metavar="REPO", help="owner/name")
+    command.add_argument("-o", "--output", metavar="DIR", help="folder to make (default: the repository's name, here)")
+    command.add_argument("--revision", metavar="R", help="branch, tag, commit or refs/pr/N (default: main)")
+    command.set_defaults(run=_pull)
+
+    command = commands.add_parser("push", help="publish a checkpoint on the Hugging Face Hub")
+    command.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="name or checkpoint folder")
+    command.add_argument("repo", nargs="?", metavar="REPO", help="owner/name, made if there is none")
+    command.add_argument("--all", action="store_true", help="every model that ships with the package")
+    command.add_argument("--namespace", metavar="NAME", help="with --all: user or organisation that owns the repositories")
+    command.add_argument("--private", action="store_true", help="for its owner only")
+    command.add_argument("--revision", metavar="R", help="branch to push to, made if there is none (default: main)")
+    command.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
+    command.set_defaults(run=_push)
 
     for name, text in TRAINING.items():
         commands.add_parser(name, help=f"{text}: --config FILE (see 'sr-zoo {name} --help')", add_help=False)
@@ -222,6 +242,30 @@ def _list(options) -> int:
         figures = {r["set"]: f"{r['psnr']:.2f}" for r in model["results"]}
         shown = "  ".join(f"{name} {value}" for name, value in figures.items())
         print(f"{model['name']:<16} {model['method']:<8} ×{model['scale']}  {model['kernel']}  {shown} dB")
+    return 0
+
+
+def _pull(options) -> int:
+    from sr_zoo.remote import pull
+
+    print(f"{options.repo} → {pull(options.repo, options.output, options.revision)}")
+    return 0
+
+
+def _push(options) -> int:
+    if options.all != (options.namespace is not None):
+        raise UsageError("push: --all and --namespace NAME go together")
+    if options.all == (options.repo is not None) or (options.all and options.checkpoint is not None):
+        raise UsageError("push: give CHECKPOINT and REPO, or --all --namespace NAME")
+    if options.create_pr and options.revision not in (None, "main"):
+        raise UsageError(f"push: a pull request starts from the main branch, not from --revision {options.revision}")
+    from sr_zoo.publish import push, push_all
+
+    choices = {"private": options.private, "revision": options.revision, "create_pr": options.create_pr}
+    if options.all:
+        push_all(options.namespace, lambda line: print(line, flush=True), **choices)
+    else:
+        print(f"{options.checkpoint} → {push(options.checkpoint, options.repo, **choices)}")
     return 0
 
 

@@ -45,7 +45,7 @@ def upscale(image, model="affmse-x4", precision: str = "auto", seed: int = 0):
 
     Args:
         image: a path, a ``PIL.Image.Image`` or a uint8 array ``(height, width, 3)`` or ``(height, width)``.
-        model: a name, a checkpoint folder or a model from :func:`sr_zoo.load`.
+        model: a name, a checkpoint folder, a Hub repository or a model from :func:`sr_zoo.load`.
         precision: ``"bf16"``, ``"float32"``, or ``"auto"``: bf16 where the processor computes in it.
         seed: of the noise where the model takes any: another seed, another picture.
 

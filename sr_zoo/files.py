@@ -1,12 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["expanded", "whole"]
+__all__ = ["expanded", "whole", "whole_folder"]
 
 
 def expanded(path: str | Path) -> Path:
@@ -30,9 +31,36 @@ def whole(path: str | Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        mask = os.umask(0)
-        os.umask(mask)
-        beside.chmod(0o666 & ~mask)
+        beside.chmod(0o666 & ~_mask())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """An empty folder beside ``path`` to fill; it becomes ``path`` when the block ends without an error.
+
+    Raises:
+        FileExistsError: there is something at ``path`` already, other than an empty folder.
+        OSError: the place cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path}: exists already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}-"))
+    try:
+        yield beside
+        beside.chmod(0o777 & ~_mask())
+        if path.exists():
+            path.rmdir()  # os.replace puts a folder over an empty one on POSIX only
+        os.replace(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -30,10 +30,11 @@ class Residual(nn.Module):
 
     def __init__(self, scale: int, width: int = 48, depth: int = 8, noise_channels: int = 0):
         super().__init__()
-        if not (1 <= width <= 1024 and 0 <= depth <= 256 and 0 <= noise_channels <= 1024):
+        # The product too: a config.json from elsewhere shall not ask for gigabytes.
+        if not (1 <= width <= 1024 and 0 <= depth <= 256 and 0 <= noise_channels <= 1024 and width**2 * depth <= 2**24):
             raise ValueError(
                 f"generator 'residual': width {width}, depth {depth} or noise_channels {noise_channels} is out of range "
-                "(1…1024, 0…256, 0…1024)"
+                "(1…1024, 0…256, 0…1024, width² · depth up to 2²⁴)"
             )
         self.scale, self.noise_channels = scale, noise_channels
         self.head = _conv(3 + noise_channels, width)

@@ -1,6 +1,6 @@
 """Checkpoint folders: config.json, model.safetensors and, where the objective has a network of its own, prior.safetensors.
 
-The same files under the same names as a Hub repository.
+The same files under the same names as a Hub repository, which ``remote.py`` fetches and ``publish.py`` fills.
 """
 
 import json
@@ -10,42 +10,59 @@ from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import expanded, whole
 from sr_zoo.registry import suggestion
 
-__all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save"]
+__all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save", "untrained"]
 
 MAX_CONFIG_BYTES = 1 << 20
-PRIOR = "prior.safetensors"
+CONFIG, WEIGHTS, PRIOR = "config.json", "model.safetensors", "prior.safetensors"
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged or not one of ours; the message names the file."""
+    """A checkpoint that is missing, damaged, not one of ours or not to be had; the message names the file or repository."""
 
 
-def load(source: str | Path = "affmse-x4", **training):
-    """A pretrained model, ready to upscale: ``sr_zoo.load("affmse-x4")``.
+def load(source: str | Path = "affmse-x4", revision: str | None = None, **training):
+    """A pretrained model, ready to upscale: ``sr_zoo.load("affmse-x4")``, ``sr_zoo.load("someone/affgan-x4-anime")``.
 
     Args:
-        source: the name of a model that ships with the package (see :func:`list_models`), or a checkpoint folder.
+        source: the name of a model that ships with the package (see :func:`list_models`), a checkpoint folder, or a Hub
+            repository: ``owner/name``, also as ``hf-hub:owner/name`` and with ``@revision`` behind it.
+        revision: branch, tag, commit or ``refs/pr/N`` of a Hub repository; its main branch if None.
         **training: how it shall be trained on, such as ``learning_rate``: arguments of
             :class:`~sr_zoo.methods.SuperResolver` that its config.json does not hold.
 
     Returns:
-        A :class:`~sr_zoo.methods.SuperResolver` in evaluation mode.
+        A :class:`~sr_zoo.methods.SuperResolver` in evaluation mode. What was fetched once also loads without a network.
 
     Raises:
-        CheckpointError: unknown name, missing or damaged file, a config or weights that do not fit.
+        CheckpointError: unknown name, missing or damaged file, a config or weights that do not fit, a repository that cannot
+            be reached or has no weights as safetensors.
     """
-    folder = checkpoint_folder(source)
+    folder = checkpoint_folder(source, revision)
+    try:
+        model = untrained(folder, **training)
+        _restore(model.generator, folder / WEIGHTS)
+        if (folder / PRIOR).exists():
+            _restore(model.objective, folder / PRIOR)
+    except CheckpointError as error:
+        # By the name that the user gave: in the cache of the Hub, files lie in folders named by hashes.
+        raise CheckpointError(f"{str(source).rstrip('/')}{str(error).removeprefix(str(folder))}") from None
+    model.folder = folder
+    return model.eval()
+
+
+def untrained(folder: Path, **training):
+    """The model of a folder's config.json, validated, with random weights: no file of weights is read.
+
+    Raises:
+        CheckpointError: a config that is missing, no config, or that makes no sense.
+    """
     config = read_config(folder)
     from sr_zoo.methods import SuperResolver
 
     try:
-        model = SuperResolver.from_config(config, **training)
+        return SuperResolver.from_config(config, **training)
     except (OverflowError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-    _restore(model.generator, folder / "model.safetensors")
-    if (folder / PRIOR).exists():
-        _restore(model.objective, folder / PRIOR)
-    return model.eval()
+        raise CheckpointError(f"{folder / CONFIG}: {one_line(error)}") from None
 
 
 def save(model, folder: str | Path) -> Path:
@@ -60,38 +77,43 @@ def save(model, folder: str | Path) -> Path:
     if model.config is None:
         raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
     folder = Path(folder)
-    for name, module in (("model.safetensors", model.inference_generator), (PRIOR, model.objective)):
+    for name, module in ((WEIGHTS, model.inference_generator), (PRIOR, model.objective)):
         # Counters of batch normalisation stay integers.
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         if state:
             with whole(folder / name) as beside:
                 save_file(state, beside, metadata={"format": "pt"})
-    with whole(folder / "config.json") as beside:
+    with whole(folder / CONFIG) as beside:
         beside.write_text(json.dumps(model.config, indent=2) + "\n")
     return folder
 
 
-def checkpoint_folder(source: str | Path) -> Path:
-    """The folder of a shipped model's name, or ``source`` itself where it is a folder.
+def checkpoint_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The folder of a shipped model's name, ``source`` itself where it is a folder, or that in the cache of a Hub repository, of
+    which config.json and the weights have then been fetched.
 
     Raises:
-        CheckpointError: neither; the nearest name is suggested.
+        CheckpointError: none of these, and the nearest name is suggested; or a repository that cannot be fetched.
     """
-    shipped = _shipped()
-    if str(source) in shipped:
-        return shipped[str(source)]
-    folder = expanded(source)
-    if folder.is_dir():
-        return folder
+    from sr_zoo.remote import download, hub_id
+
+    shipped, folder = _shipped(), expanded(source)
+    here = shipped.get(str(source)) or (folder if folder.is_dir() else None)
+    if here is not None and revision is not None:
+        raise CheckpointError(f"{source}: is on this machine; only a Hub repository has a revision ({revision})")
+    if here is not None:
+        return here
     if folder.exists():
         raise CheckpointError(f"{source}: is a file, expected a checkpoint folder")
-    raise CheckpointError(f"{source}: no such model or folder; {suggestion(str(source), shipped)}")
+    if hub_id(source) is None:
+        raise CheckpointError(f"{source}: no such model or folder; {suggestion(str(source), shipped)}")
+    return download(source, revision)
 
 
 def read_config(folder: Path) -> dict:
     """config.json as a dictionary, not yet validated beyond being one."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise CheckpointError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a config")
@@ -143,5 +165,5 @@ def _shipped() -> dict[str, Path]:
     here = Path(__file__).resolve().parent
     for root in (here / "checkpoints", here.parent / "checkpoints"):
         if root.is_dir():
-            return {p.name: p for p in root.iterdir() if (p / "config.json").is_file()}
+            return {p.name: p for p in root.iterdir() if (p / CONFIG).is_file()}
     return {}

@@ -53,6 +53,7 @@ class SuperResolver(Trained):
     """
 
     parts = ("free", "regression")
+    folder = None  # the checkpoint folder that it was loaded from
 
     def __init__(
         self,
@@ -141,6 +142,24 @@ class SuperResolver(Trained):
     def inference_generator(self) -> nn.Module:
         """The network whose weights a checkpoint folder holds."""
         return self.generator if self.ema is None else self.ema.module
+
+    def push_to_hub(self, repo: str, checkpoint=None, **options) -> str:
+        """Publish the checkpoint folder of this model: ``sr_zoo.load("runs/mine").push_to_hub("me/mine")``.
+
+        Args:
+            repo: ``owner/name``.
+            checkpoint: the folder, with results, recipe and card; the one that it was loaded from if None.
+            options: ``private``, ``revision``, ``create_pr``, see :func:`sr_zoo.push`.
+
+        Returns:
+            The address of the commit, or of the pull request.
+
+        Raises:
+            CheckpointError: the folder is incomplete or holds other weights than these, no access, no connection.
+        """
+        from sr_zoo.publish import push_model
+
+        return push_model(self, repo, checkpoint, **options)
 
     def degrade(self, hr: Tensor) -> Tensor:
         """The LR picture as a file would hold it: A hr, rounded to 8 bits and clipped, back in [0, 1]."""

@@ -108,7 +108,9 @@ class _CLI(LightningCLI):
     """LightningCLI with ``--weights`` and ``--prior``: shipped models or checkpoint folders to start from, or to measure."""
 
     def add_arguments_to_parser(self, parser) -> None:
-        parser.add_argument("--weights", type=str | None, default=None, help="model name or checkpoint folder to start from")
+        parser.add_argument(
+            "--weights", type=str | None, default=None, help="model name, checkpoint folder or Hub repository to start from"
+        )
         parser.add_argument(
             "--prior", type=str | None, default=None, help="where the objective's own network starts, if not with --weights"
         )

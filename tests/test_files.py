@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_zoo.files import expanded, whole
+from sr_zoo.files import expanded, whole, whole_folder
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path):
@@ -40,3 +40,23 @@ def test_a_long_name_is_written(tmp_path):
 def test_an_unknown_user_is_no_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert expanded("~/x") == Path("/home/me/x") and expanded("~nosuchuser/x") == Path("~nosuchuser/x")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "deep" / "folder"
+    with pytest.raises(RuntimeError), whole_folder(place) as beside:
+        (beside / "half").write_text("x")
+        raise RuntimeError
+    assert os.listdir(place.parent) == []
+    place.mkdir()  # an empty one may be there
+    with whole_folder(place) as beside:
+        (beside / "all").write_text("x")
+        assert os.listdir(place) == []
+    assert os.listdir(place) == ["all"] and os.listdir(place.parent) == ["folder"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o777 & ~mask
+    for taken in (place, place / "all"):
+        with pytest.raises(FileExistsError, match="exists already"), whole_folder(taken):
+            pass
+    assert os.listdir(place) == ["all"]

@@ -50,6 +50,11 @@ def test_any_module_can_be_the_generator():
         ({"generator": {"name": "residual", "widht": 3}}, "unknown argument 'widht'"),
         ({"generator": {"name": "residual", "width": "big"}}, "expected int"),
         ({"generator": {"name": "residual", "width": 10**6}}, "out of range"), ({"objective": {"name": "x"}}, "objective"),
+        ({"generator": {"name": "residual", "width": 1024, "depth": 256}}, "out of range"),
+        ({"method": "AffDAE", "objective": {"name": "denoising", "network": {"name": "unshuffled", "width": 1024, "depth": 64}}},
+         "out of range"),
+        ({"method": "AffGAN", "objective": {"name": "adversarial", "network": {"name": "strided", "width": 1024, "pairs": 6}}},
+         "out of range"),
         ({"consistency": {"name": "affine", "weight": 1.0}}, "unknown argument 'weight'"), ({"kernel": "wide"}, "kernel"),
     ],
 )  # fmt: skip

@@ -80,9 +80,10 @@ class Unshuffled(nn.Module):
 
     def __init__(self, width: int = 64, depth: int = 4, colours: int = 3):
         super().__init__()
-        if not (1 <= width <= 1024 and 0 <= depth <= 64 and 1 <= colours <= 64):
+        if not (1 <= width <= 1024 and 0 <= depth <= 64 and 1 <= colours <= 64 and width**2 * depth <= 2**24):
             raise ValueError(
-                f"denoiser 'unshuffled': width {width}, depth {depth} or colours {colours} is out of range (1…1024, 0…64, 1…64)"
+                f"denoiser 'unshuffled': width {width}, depth {depth} or colours {colours} is out of range "
+                "(1…1024, 0…64, 1…64, width² · depth up to 2²⁴)"
             )
         self.head = nn.Conv2d(4 * colours + 1, width, 3, padding=1)
         self.body = nn.ModuleList(

@@ -26,10 +26,10 @@ class Strided(nn.Module):
 
     def __init__(self, width: int = 32, pairs: int = 4, colours: int = 3, batch_norm: bool = False):
         super().__init__()
-        if not (1 <= width <= 1024 and 1 <= pairs <= 6 and 1 <= colours <= 64):
+        if not (1 <= width <= 1024 and 1 <= pairs <= 6 and 1 <= colours <= 64 and width * 2 ** (pairs - 1) <= 4096):
             raise ValueError(
                 f"discriminator 'strided': width {width}, pairs {pairs} or colours {colours} is out of range "
-                "(1…1024, 1…6, 1…64)"
+                "(1…1024, 1…6, 1…64, width · 2^(pairs - 1) up to 4096)"
             )
         layers, inputs = [], colours
         for i in range(pairs):
