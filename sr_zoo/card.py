@@ -26,6 +26,7 @@ def model_card(folder: str | Path, training: str, licence: str) -> str:
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
     generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
+    settings = ", ".join(f"{k} {_said(v)}" for k, v in config["objective"].items() if k != "name")
     part = CONSISTENCIES[config["consistency"]["name"]]
     return f"""---
 library_name: sr_zoo
@@ -37,7 +38,7 @@ tags: [super-resolution, image-upscaling, {config["method"].lower()}]
 # {name}
 
 {config["method"]} ×{scale}: generator *{config["generator"]["name"]}* ({generator}; {rows[0]["parameters"]:,} parameters),
-consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}* (loss {options["objective"]["loss"]}),
+consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
 operator *{config["kernel"]}*. {part.promise}
 
 ```python
@@ -56,8 +57,8 @@ sr_zoo.upscale("photo.png", "{name}").save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` has
-every setting.
+averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
+setting.
 
 {training}
 
@@ -72,13 +73,21 @@ Sønderby, Caballero, Theis, Shi, Huszár: Amortised MAP Inference for Image Sup
 """
 
 
+def _said(value) -> str:
+    """A part given by name and arguments, or a number, as words."""
+    return (
+        " ".join(f"{v}" if k == "name" else f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value}"
+    )
+
+
 def results_table(rows: list[dict], names: bool = False) -> str:
     """Rows of results.json as a Markdown table; ``names`` adds the model's."""
     head = [*(["model"] if names else []), "set", "PSNR", "SSIM", "LR-PSNR", "LR-PSNR, saved", "LR samples given back",
-            "pictures given back whole"]  # fmt: skip
+            "pictures given back whole", "detail"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
         cells = [*([r["model"]] if names else []), r["set"], f"{r['psnr']:.2f}", f"{r['ssim']:.4f}", f"{r['lr_psnr']:.1f}",
-                 f"{r['lr_psnr_8bit']:.1f}", f"{percent(r['reproduced'])}", f"{percent(r['images_reproduced'])}"]  # fmt: skip
+                 f"{r['lr_psnr_8bit']:.1f}", f"{percent(r['reproduced'])}", f"{percent(r['images_reproduced'])}",
+                 f"{r['high_frequency']:.2f}"]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
