@@ -1,18 +1,19 @@
 """The README's pictures: ``python -m benchmarks.figure``.
 
 astronaut.png: a crop of the example, upscaled by a network without projection and by one with it. methods.png: crops of two examples,
-upscaled by every method whose weights ship, beside the truth. checkpoints/*/before_after.png: one of them for each model card.
+upscaled by every method whose weights ship, beside the truth. samples.json: how much the pictures of several seeds differ.
+checkpoints/*/before_after.png: a crop for each model card.
 """
 
 import numpy as np
 from PIL import Image
 
 import sr_zoo
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.common import RESULTS, ROOT, write_json
 from benchmarks.experiment import sheet
 from sr_zoo.benchmark import Bicubic
 from sr_zoo.card import BEFORE_AFTER
-from sr_zoo.engine import upscale_array
+from sr_zoo.engine import Spread, upscale_array
 from sr_zoo.errors import percent
 from sr_zoo.picture import read_picture
 
@@ -46,6 +47,17 @@ def main() -> None:
     for name in networks.keys() - {"bicubic"}:
         panels = row("astronaut", 34, 6, 40, ("bicubic", name))
         sheet([panels], ["input", "bicubic", name, "truth"], ROOT / "checkpoints" / name / BEFORE_AFTER, 256)
+    write_json(RESULTS / "samples.json", samples(lr["chelsea"], networks["affgan-x4"], 8))
+
+
+def samples(lr: np.ndarray, model, count: int) -> dict:
+    """Diversity of the seeds, in levels of 255, and the least share of LR samples that one of the pictures gives back."""
+    spread, given_back = Spread(), 1.0
+    for seed in range(count):
+        done = upscale_array(lr, model, "float32", seed)
+        spread.add(done.picture)
+        given_back = min(given_back, done.reproduced)
+    return {"samples": count, "deviation": spread.deviation, "reproduced": given_back}
 
 
 if __name__ == "__main__":

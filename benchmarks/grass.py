@@ -35,7 +35,7 @@ GAN = {
     "objective": {"network": {"name": "strided", "width": 32, "pairs": 3}, "noise": 0.004, "hold_above": 1.28, "r1": 3.0},
 }  # fmt: skip
 DENOISING = {"noise": 0.2, "noise_end": 0.01, "perturb": True}
-FOLLOW = {"prior_steps": 0, "learning_rate": 1e-4}  # the prior stays as it was trained
+FOLLOW = {"prior_steps": 0, "learning_rate": 1e-4, "warmup_steps": 50}  # the prior stays as it was trained
 ALONE = 10**9  # the generator never moves
 
 
@@ -46,18 +46,18 @@ def trainings(share: float) -> dict:
         return max(4, round(count * share))
 
     return {
-        "MSE": (lambda: MSE(**COMMON, **MUON), steps(3000), 32, 64, None, None),
-        "AffMSE": (lambda: AffMSE(**COMMON, **MUON), steps(3000), 32, 64, None, None),
-        "SoftGAN": (lambda: SoftGAN(**GAN), steps(3000), 16, 64, "MSE", None),
-        "AffGAN": (lambda: AffGAN(**GAN), steps(3000), 16, 64, "AffMSE", None),
+        "MSE": (lambda: MSE(**COMMON, **MUON), steps(2000), 32, 64, None, None),
+        "AffMSE": (lambda: AffMSE(**COMMON, **MUON), steps(2000), 32, 64, None, None),
+        "SoftGAN": (lambda: SoftGAN(**GAN), steps(2500), 16, 64, "MSE", None),
+        "AffGAN": (lambda: AffGAN(**GAN), steps(2500), 16, 64, "AffMSE", None),
         "denoiser": (
-            lambda: AffDAE(**COMMON, **MUON, objective=DENOISING, prior_start=ALONE), steps(2500), 16, 64, None, None
+            lambda: AffDAE(**COMMON, **MUON, objective=DENOISING, prior_start=ALONE), steps(1000), 16, 64, None, None
         ),
-        "AffDAE": (lambda: AffDAE(**COMMON, objective=DENOISING, **FOLLOW), steps(1500), 16, 64, "AffMSE", "denoiser"),
+        "AffDAE": (lambda: AffDAE(**COMMON, objective=DENOISING, **FOLLOW), steps(500), 16, 64, "AffMSE", "denoiser"),
         "density": (
-            lambda: AffLL(**COMMON, prior_start=ALONE, learning_rate=1e-3), steps(1500), 8, 48, None, None
+            lambda: AffLL(**COMMON, prior_start=ALONE, learning_rate=1e-3), steps(400), 8, 48, None, None
         ),
-        "AffLL": (lambda: AffLL(**COMMON, **FOLLOW), steps(600), 8, 48, "AffMSE", "density"),
+        "AffLL": (lambda: AffLL(**COMMON, **FOLLOW), steps(150), 8, 48, "AffMSE", "density"),
     }  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def draw(outputs: dict, lr: Tensor, path: Path) -> None:
     for i in range(0, len(lr), max(1, len(lr) // 4))[:4]:
         middle = [p[i][:, 32:128, 32:128] for p in (outputs[n] for n in ("A⁺x", *COLUMNS, "truth"))]
         rows.append([experiment.array(p) for p in (lr[i][:, 8:32, 8:32], *middle)])
-    experiment.sheet(rows, ["x", "A⁺x", *COLUMNS, "truth"], path, 192)
+    experiment.sheet(rows, ["x", "pinv x", *COLUMNS, "truth"], path, 192)
 
 
 def draw_spectra(rows: dict, path: Path) -> None:

@@ -32,6 +32,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
     generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
+    settings = ", ".join(f"{k} {_said(v)}" for k, v in config["objective"].items() if k != "name")
     part = CONSISTENCIES[config["consistency"]["name"]]
     picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
     story = f"{story}\n\n" if story else ""
@@ -41,7 +42,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
 # {name}
 
 {config["method"]} ×{scale}: generator *{config["generator"]["name"]}* ({generator}; {rows[0]["parameters"]:,} parameters),
-consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}* (loss {options["objective"]["loss"]}),
+consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
 operator *{config["kernel"]}*. {part.promise}
 
 ```python
@@ -61,8 +62,8 @@ sr_zoo.upscale("photo.png", model).save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on two processor cores; `recipe.yaml` has
-every setting.
+averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
+setting.
 
 {story}{DATA_HEADING}
 
@@ -108,13 +109,21 @@ def _metadata(name: str, config: dict, rows: list[dict], licence: str, datasets:
     return yaml.dump(data, Dumper=Plain, sort_keys=False, allow_unicode=True)
 
 
+def _said(value) -> str:
+    """A part given by name and arguments, or a number, as words."""
+    return (
+        " ".join(f"{v}" if k == "name" else f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value}"
+    )
+
+
 def results_table(rows: list[dict], names: bool = False) -> str:
     """Rows of results.json as a Markdown table; ``names`` adds the model's."""
     head = [*(["model"] if names else []), "set", "PSNR", "SSIM", "LR-PSNR", "LR-PSNR, saved", "LR samples given back",
-            "pictures given back whole"]  # fmt: skip
+            "pictures given back whole", "detail"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
         cells = [*([r["model"]] if names else []), r["set"], f"{r['psnr']:.2f}", f"{r['ssim']:.4f}", f"{r['lr_psnr']:.1f}",
-                 f"{r['lr_psnr_8bit']:.1f}", f"{percent(r['reproduced'])}", f"{percent(r['images_reproduced'])}"]  # fmt: skip
+                 f"{r['lr_psnr_8bit']:.1f}", f"{percent(r['reproduced'])}", f"{percent(r['images_reproduced'])}",
+                 f"{r['high_frequency']:.2f}"]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

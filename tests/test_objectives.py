@@ -68,8 +68,13 @@ def test_a_pixel_loss_needs_pairs_and_pulls_to_the_true_picture():
     assert objective.paired, "pictures without their originals are refused where a training starts"
     sr, hr = torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), 0.5)
     assert float(objective(sr, hr, None) - objective.log["prior/kl"]) == pytest.approx(3.0 * 0.5)
-    with pytest.raises(ValueError, match="pixel is -1, expected 0 or more"):
-        OBJECTIVES.build({**adversarial, "pixel": -1})
+    checkerboard = 0.1 * (1 - 2 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2))
+    blocks = OBJECTIVES.build({**adversarial, "pixel": 3.0, "pixel_block": 2})
+    assert float(blocks(hr + checkerboard, hr, None) - blocks.log["prior/kl"]) == pytest.approx(0, abs=1e-5)
+    assert float(blocks(sr, hr, None) - blocks.log["prior/kl"]) == pytest.approx(3.0 * 0.5)
+    for wrong, message in (({"pixel": -1}, "pixel is -1, expected 0 or more"), ({"pixel_block": 0}, "pixel_block is 0")):
+        with pytest.raises(ValueError, match=message):
+            OBJECTIVES.build({**adversarial, **wrong})
 
 
 def test_adversarial_loss_is_the_negative_logit_with_noise_on_both_sides():

@@ -34,6 +34,8 @@ class Adversarial(Objective):
         r1: weight of the penalty on D's gradient at real pictures, r1/2 · E‖∇ logit‖² (Mescheder et al. 2018).
         pixel: weight of the mean absolute difference from the true picture in the generator's loss, the anchor of SRGAN and its
             successors. Above 0 the training needs pairs; the paper has none.
+        pixel_block: side of the blocks over which pixels are averaged before they are compared; 2 leaves the finest octave, which
+            hardly anything of the input predicts, to D alone.
     """
 
     needs_samples = True
@@ -48,6 +50,7 @@ class Adversarial(Objective):
         spectral_norm: bool = False,
         r1: float = 0.0,
         pixel: float = 0.0,
+        pixel_block: int = 1,
     ):
         super().__init__()
         if not 0 <= noise_end <= noise:
@@ -68,7 +71,9 @@ class Adversarial(Objective):
                 if isinstance(layer, (nn.Conv2d, nn.Linear)):
                     nn.utils.parametrizations.spectral_norm(layer)
         self.noise, self.noise_end, self.noise_target = float(noise), float(noise_end), noise_target
-        self.hold_above, self.r1, self.pixel = hold_above, r1, pixel
+        if not 1 <= pixel_block <= 64:
+            raise ValueError(f"objective 'adversarial': pixel_block is {pixel_block}, expected 1 to 64")
+        self.hold_above, self.r1, self.pixel, self.pixel_block = hold_above, r1, pixel, pixel_block
         self.paired = pixel > 0
         # Both are part of the state: a resumed training goes on with them.
         self.register_buffer("steered", torch.tensor(float(noise)))
@@ -89,7 +94,9 @@ class Adversarial(Objective):
         with frozen(self.network):
             loss = -self._logits(self._noisy(sr)).mean()
         self.log["prior/kl"] = loss.detach()
-        return loss + self.pixel * F.l1_loss(sr, hr) if self.pixel else loss
+        if self.pixel:
+            loss = loss + self.pixel * F.avg_pool2d(sr - hr, self.pixel_block).abs().mean()
+        return loss
 
     def fit(self, sr: Tensor, hr: Tensor) -> Tensor:
         real, fake = self._noisy(hr), self._noisy(sr.detach())
