@@ -120,11 +120,9 @@ def explained(repo: str, revision: str | None = None) -> Iterator[None]:
     """Whatever the Hub's client raises within becomes a CheckpointError of one line that says what to do."""
     try:
         yield
-    except (
-        RuntimeError,
-        ValueError,
-        *_errors(),
-    ) as error:  # it wraps errors of an upload in the first, invalid names are the second
+    except CheckpointError:
+        raise
+    except (RuntimeError, ValueError, *_errors()) as error:  # the first of an upload, the second of a name
         raise CheckpointError(f"{repo}: {_reason(error, revision)}") from None
 
 

@@ -75,7 +75,7 @@ def test_private_is_private(hub, ada, checkpoint, monkeypatch):
     sr_zoo.push(checkpoint, "ada/secret", private=True)
     assert hub.repos["ada/secret"].private
     hub.add("ada/open", {"README.md": b"x"})
-    with pytest.raises(CheckpointError, match="ada/open: is public already"):
+    with pytest.raises(CheckpointError, match="^ada/open: is public already"):
         sr_zoo.push(checkpoint, "ada/open", private=True)
     assert published(hub, "ada/open") == {"README.md": b"x"}
 
