@@ -48,7 +48,8 @@ def benchmark(
     Returns:
         Rows with model, scale, set, images, psnr, ssim, lr_psnr, lr_psnr_8bit, reproduced, images_reproduced (share of
         pictures that give back every LR sample), high_frequency (power above half of Nyquist, set's mean, as a share of the
-        truth's), seconds, megapixels_per_second, parameters, precision.
+        truth's), seconds, megapixels_per_second, parameters (the generator's),
+        precision.
 
     Raises:
         CheckpointError, PictureError: a model or picture cannot be read.
@@ -219,7 +220,8 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
         "high_frequency": power / true_power if true_power else 1.0,
         "seconds": seconds,
         "megapixels_per_second": pixels / 1e6 / seconds,
-        "parameters": sum(p.numel() for p in network.parameters()),
+        # Of what upscales; a discriminator or another prior is not needed for that.
+        "parameters": sum(p.numel() for p in getattr(network, "inference_generator", network).parameters()),
         "precision": precision,
     }
 

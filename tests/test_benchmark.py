@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sr_zoo
 from sr_zoo.benchmark import Bicubic, benchmark, extract_pictures, format_table, open_set, write_results
 from sr_zoo.hub import list_models
 from sr_zoo.picture import PictureError
@@ -67,9 +68,16 @@ def test_rows(sets, checkpoint, tmp_path):
     keys = {"model", "scale", "set", "images", "psnr", "ssim", "lr_psnr", "lr_psnr_8bit", "seconds", "reproduced"}
     assert all(keys <= set(r) and r["images"] == 2 and r["seconds"] > 0 for r in rows)
     assert all((r["lr_psnr"] > 120) == (r["model"] != "bicubic") for r in rows)
+    assert all(0 <= r["high_frequency"] < 1.5 for r in rows)
     assert json.loads(write_results(rows, tmp_path / "out").read_text()) == rows
     table = format_table(rows)
     assert len(table.splitlines()) == 12 and f"{rows[-1]['psnr']:.2f}" in table.splitlines()[-1]
+
+
+def test_parameters_are_those_that_upscale(sets):
+    model = sr_zoo.AffGAN(generator={"name": "residual", "width": 16, "depth": 1}).eval()
+    row = benchmark([("gan", model)], ["Set5"], sets)[0]
+    assert row["parameters"] == sum(p.numel() for p in model.generator.parameters())
 
 
 def test_bicubic_upwards_keeps_planes():
