@@ -38,8 +38,14 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(data, tmp_path, mo
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         experiment.train("a", lambda: AffMSE(**TINY), data(), 6, tmp_path / "parts", callbacks=(Stop(),))
     assert (tmp_path / "parts" / "a" / "last.ckpt").is_file()
-    parts = experiment.train("a", lambda: AffMSE(**TINY), data(), 6, tmp_path / "parts")
-    assert same(whole, parts)
+    seen = []
+
+    class Note(experiment.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            seen.append(trainer.global_step)
+
+    parts = experiment.train("a", lambda: AffMSE(**TINY), data(), 6, tmp_path / "parts", callbacks=(Note(),))
+    assert same(whole, parts) and seen == [4, 5, 6], "the first three steps were not done again"
     assert not same(whole, AffMSE(**TINY))
     again = experiment.train("a", lambda: AffMSE(**TINY), None, 6, tmp_path / "parts")
     assert same(again, parts), "without data: it was not trained again"
