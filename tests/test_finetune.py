@@ -71,7 +71,7 @@ def test_killed_it_goes_on_as_if_nothing_had_been(checkpoint, folder, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = ["--steps", "100", "--batch-size", "1", "--learning-rate", "2e-3"]
     command = [sys.executable, "-m", "sr_zoo", "finetune", str(checkpoint), str(folder), "-o", str(killed), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (killed / "work" / "last.ckpt").exists():
         assert process.poll() is None
