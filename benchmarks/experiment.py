@@ -1,7 +1,9 @@
 """What the paper's experiments on pictures share: trainings that resume, curves of what they reach, sheets of pictures."""
 
+import argparse
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,28 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from benchmarks.common import RESULTS, ROOT
 from sr_zoo.data import SRDataModule
 from sr_zoo.files import whole
 from sr_zoo.generators import start_from
 from sr_zoo.methods import SuperResolver
 from sr_zoo.training import Resume
 
-__all__ = ["Curve", "array", "find_files", "save_pictures", "sheet", "train"]
+__all__ = ["Curve", "array", "find_files", "options", "save_pictures", "sheet", "train"]
+
+
+def options(name: str, doc: str, data: str) -> argparse.Namespace:
+    """The command line of an experiment; with ``--again`` what was kept of it is gone."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--data", type=Path, help=data)
+    parser.add_argument("--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no data")
+    parser.add_argument("--again", action="store_true", help="train all methods anew")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / name)
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json")
+    given = parser.parse_args()
+    if given.again:
+        shutil.rmtree(given.runs, ignore_errors=True)
+    return given
 
 
 def train(

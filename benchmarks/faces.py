@@ -12,8 +12,6 @@ instead of 128 to 1024, both without batch normalisation: what two cores can tra
 paper is silent.
 """
 
-import argparse
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import experiment
-from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.common import write_json
 from benchmarks.learned_pinv import SCALE, Learned, cut
 from sr_zoo import MSE, AffGAN, AffMSE, Downsampler, SoftGAN, SRDataModule, metrics
 from sr_zoo.consistency import CONSISTENCIES, Consistency
@@ -90,15 +88,7 @@ def methods() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the sheets of faces")
-    parser.add_argument("--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no data")
-    parser.add_argument("--again", action="store_true", help="train all methods anew")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "faces")
-    parser.add_argument("--output", type=Path, default=RESULTS / "faces.json")
-    options = parser.parse_args()
-    if options.again:
-        shutil.rmtree(options.runs, ignore_errors=True)
+    options = experiment.options("faces", __doc__, "folder of the sheets of faces")
     faces = drawn(40) if options.quick else read_faces(experiment.find_files(options.data, ("*.jpg",)))
     held = 8 if options.quick else HELD_OUT
     test = torch.from_numpy(faces[-held:]).permute(0, 3, 1, 2).float()

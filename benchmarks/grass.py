@@ -14,8 +14,6 @@ of 64 with 32 components. Here: eight convolutions of 48, D 32 … 128, a denois
 steps and noise are ours, as the paper is silent.
 """
 
-import argparse
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import experiment
-from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.common import write_json
 from sr_zoo import MSE, AffDAE, AffGAN, AffLL, AffMSE, SoftGAN, SRDataModule, metrics
 from sr_zoo.objectives.densities import dequantise, to_bits
 
@@ -65,15 +63,7 @@ COLUMNS = ("AffMSE", "AffGAN", "SoftGAN", "AffDAE", "AffLL")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of photos of grass")
-    parser.add_argument("--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no data")
-    parser.add_argument("--again", action="store_true", help="train all methods anew")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "grass")
-    parser.add_argument("--output", type=Path, default=RESULTS / "grass.json")
-    options = parser.parse_args()
-    if options.again:
-        shutil.rmtree(options.runs, ignore_errors=True)
+    options = experiment.options("grass", __doc__, "folder of photos of grass")
     known, test = split(noise() if options.quick else read_photos(options.data), 64 if options.quick else SIDE)
     folder = experiment.save_pictures(known, options.runs / "train")
     models = {}
