@@ -1,0 +1,58 @@
+"""``sr-zoo benchmark`` and ``sr-zoo list``."""
+
+import json
+import sys
+
+__all__ = ["add"]
+
+
+def add(commands) -> None:
+    command = commands.add_parser("benchmark", help="measure models on Set5, Set14, BSD100 by the published protocol")
+    command.add_argument(
+        "models", nargs="+", metavar="MODEL", help="name, checkpoint folder, Hub repository, 'bicubic' or 'pinv'"
+    )
+    command.add_argument("--sets", nargs="+", default=["Set5", "Set14", "BSD100"], metavar="SET")
+    command.add_argument("--data", metavar="DIR", help="folder with a folder of PNG files per set; downloaded otherwise")
+    command.add_argument(
+        "--scale", nargs="+", type=int, metavar="S", help="default: the models' own, 4 for bicubic and pinv"
+    )
+    command.add_argument("--output", default=".", metavar="DIR", help="where results.json goes (default: here)")
+    command.add_argument(
+        "--precision", default="float32", choices=("auto", "bf16", "float32"), help="of the network (default: %(default)s)"
+    )
+    command.set_defaults(run=_benchmark)
+
+    command = commands.add_parser("list", help="list the models that ship with the package")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_list)
+
+
+def _benchmark(options) -> int:
+    from sr_zoo.benchmark import PROTOCOL, benchmark, format_table, write_results
+    from sr_zoo.hub import checkpoint_folder, read_config
+
+    scales = options.scale
+    if scales is None:
+        trained = [read_config(checkpoint_folder(m)).get("scale", 4) for m in options.models if m not in ("bicubic", "pinv")]
+        scales = sorted(set(trained)) or [4]
+    rows = benchmark(
+        options.models, options.sets, options.data, scales, options.precision, lambda line: print(line, file=sys.stderr)
+    )
+    print(format_table(rows))
+    print(f"\n{PROTOCOL}")
+    print(f"\nwritten: {write_results(rows, options.output)}", file=sys.stderr)
+    return 0
+
+
+def _list(options) -> int:
+    from sr_zoo.hub import list_models
+
+    models = list_models()
+    if options.json:
+        print(json.dumps(models, indent=1))
+        return 0
+    for model in models:
+        figures = {r["set"]: f"{r['psnr']:.2f}" for r in model["results"]}
+        shown = "  ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{model['name']:<16} {model['method']:<8} ×{model['scale']}  {model['kernel']}  {shown} dB")
+    return 0
