@@ -55,8 +55,11 @@ class Residual(nn.Module):
         features = features + self.join(self.body(features))
         return F.pixel_shuffle(self.tail(features), self.scale)
 
-    def grown(self, depth: int, noise_channels: int) -> dict[str, Tensor]:
+    def grown(self, depth: int, noise_channels: int, scale: int | None = None) -> dict[str, Tensor]:
         """The weights of a network with more blocks or noise that computes the same: what is new does nothing yet.
+
+        The body works in LR space, whatever the scale: for another ``scale`` only the tail changes, so that what it computes
+        is this network's picture, each pixel the mean of the area that it covers there.
 
         Raises:
             ValueError: this network has more than that.
@@ -67,30 +70,46 @@ class Residual(nn.Module):
                 f"generator 'residual': {old} blocks and {self.noise_channels} noise_channels cannot become {depth} and "
                 f"{noise_channels}"
             )
-        larger = Residual(self.scale, self.head.out_channels, depth, noise_channels)
+        larger = Residual(scale or self.scale, self.head.out_channels, depth, noise_channels)
         state = self.head.state_dict()
         larger.head.load_state_dict({**state, "weight": F.pad(state["weight"], (0, 0, 0, 0, 0, more))})
-        for name in ("join", "tail"):
-            getattr(larger, name).load_state_dict(getattr(self, name).state_dict())
+        larger.join.load_state_dict(self.join.state_dict())
+        larger.tail.load_state_dict({k: _resized(v, self.scale, larger.scale) for k, v in self.tail.state_dict().items()})
         for i, block in enumerate(self.body):
             larger.body[(i + 1) * depth // old - 1].load_state_dict(block.state_dict())
         return larger.state_dict()
 
 
 def start_from(generator: nn.Module, trained: nn.Module) -> None:
-    """Give ``generator`` the weights of ``trained``, which is the same network, or a :class:`Residual` with less depth or noise.
+    """Give ``generator`` the weights of ``trained``.
+
+    That is the same network, or a :class:`Residual` with less depth or noise, or of another scale.
 
     Raises:
         ValueError: the weights do not fit.
     """
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
-    state = trained.grown(len(generator.body), generator.noise_channels) if residual else trained.state_dict()
+    state = (
+        trained.grown(len(generator.body), generator.noise_channels, generator.scale) if residual else trained.state_dict()
+    )
     try:
         generator.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
             f"the weights to start from are of another network ({str(error).splitlines()[-1].strip()})"
         ) from None
+
+
+def _resized(phases: Tensor, old: int, new: int) -> Tensor:
+    """The rows of a layer before a pixel shuffle, ``(3·old², …)`` → ``(3·new², …)``: means over the area of each new phase."""
+    if old == new:
+        return phases
+    edges = [torch.arange(n + 1, dtype=phases.dtype, device=phases.device) / n for n in (new, old)]
+    low = torch.maximum(edges[0][:-1, None], edges[1][None, :-1])
+    high = torch.minimum(edges[0][1:, None], edges[1][None, 1:])
+    shares = (high - low).clamp(min=0) * new  # (new, old); a row sums to 1
+    grid = phases.unflatten(0, (3, old, old))
+    return torch.einsum("ia,jb,cab...->cij...", shares, shares, grid).flatten(0, 2)
 
 
 class _Block(nn.Module):

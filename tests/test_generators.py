@@ -1,7 +1,10 @@
 """Networks: shapes, and growth that changes nothing at first."""
 
+import math
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sr_zoo.generators import Residual, start_from
 
@@ -20,7 +23,7 @@ def test_a_deeper_network_computes_what_it_grew_from(depth):
 
 
 @pytest.mark.parametrize(
-    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 16, 2), torch.nn.Upsample(scale_factor=2)]
+    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 32, 2), torch.nn.Upsample(scale_factor=2)]
 )
 def test_what_does_not_fit_is_one_line(other):
     with pytest.raises(ValueError, match="cannot become|of another network") as error:
@@ -38,3 +41,17 @@ def test_noise_changes_nothing_before_it_is_learned():
     assert noisy.head.weight.grad[:, 3:].abs().max() > 0
     with pytest.raises(ValueError, match="cannot become"):
         start_from(plain, noisy)
+
+
+@pytest.mark.parametrize(("old", "new", "depth"), [(4, 2, 2), (4, 3, 2), (2, 4, 3)])
+def test_another_scale_starts_with_the_same_picture_resized(old, new, depth):
+    torch.manual_seed(0)
+    trained, other = Residual(old, 16, 2), Residual(new, 16, depth)
+    trained.tail.weight.data.mul_(10)
+    torch.nn.init.normal_(trained.tail.bias)
+    start_from(other, trained)
+    lr = torch.rand(1, 3, 6, 5)
+    # Exact where both are seen at the least common multiple of their scales.
+    common = math.lcm(old, new)
+    mean = F.avg_pool2d(trained(lr).repeat_interleave(common // old, 2).repeat_interleave(common // old, 3), common // new)
+    assert torch.allclose(other(lr), mean, atol=1e-5)
