@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sr_zoo.generators import Residual, start_from
+from sr_zoo.generators import GENERATORS, Residual, start_from
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
@@ -55,3 +55,69 @@ def test_another_scale_starts_with_the_same_picture_resized(old, new, depth):
     common = math.lcm(old, new)
     mean = F.avg_pool2d(trained(lr).repeat_interleave(common // old, 2).repeat_interleave(common // old, 3), common // new)
     assert torch.allclose(other(lr), mean, atol=1e-5)
+
+
+SMALL = [
+    {"name": "residual", "activation": "silu"},
+    {"name": "residual", "activation": "prelu"},
+    {"name": "depthwise", "kernel": 5},
+    *({"name": name} for name in GENERATORS),
+]
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_radius_is_exact(spec):
+    """What one LR pixel's outputs depend on reaches just as far as ``radius`` says, in each direction."""
+    torch.manual_seed(0)
+    network = GENERATORS.build({**spec, "width": 8, "depth": 2}, 3)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    side, middle = 41, 20
+    lr = torch.rand(1, 3, side, side, requires_grad=True)
+    block = network(lr)[..., 3 * middle : 3 * middle + 3, 3 * middle : 3 * middle + 3]
+    (reach,) = torch.autograd.grad((block * torch.rand_like(block)).sum(), lr)
+    rows, columns = (reach.abs().sum((0, 1, axis)).nonzero()[[0, -1], 0].tolist() for axis in (3, 2))
+    radius = middle if network.radius is None else network.radius
+    assert rows == columns == [middle - radius, middle + radius]
+    assert (network.radius is None) == (spec["name"] == "channel_attention")
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_every_block_learns_from_a_start_that_changes_nothing(spec):
+    torch.manual_seed(0)
+    network = GENERATORS.build({**spec, "width": 8, "depth": 3}, 2)
+    features = torch.rand(1, 8, 9, 9)
+    assert torch.allclose(network.body(features), features, atol=1e-6)
+    network(torch.rand(1, 3, 9, 9)).square().mean().backward()
+    assert all(any(p.grad.abs().max() > 0 for p in block.parameters()) for block in network.body)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("size", [{"width": 10**6}, {"depth": 10**6}, {"width": 0}, {"width": 1024, "depth": 256}])
+def test_absurd_sizes_are_refused_before_anything_is_made(name, size):
+    with pytest.raises(ValueError, match="out of range"):
+        GENERATORS.build({"name": name, **size}, 4)
+
+
+def test_branches_fold_into_one_convolution():
+    torch.manual_seed(0)
+    network = GENERATORS.build({"name": "reparameterised", "width": 8, "depth": 2}, 2).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x = torch.rand(1, 8, 6, 5, dtype=torch.float64)
+    part = network.body[0].first
+    branches = part.plain(x) + part.point(x) + part.diagonal[:, None, None] * x + part.reduce(part.expand(x))
+    assert torch.allclose(part(x), branches, atol=1e-12), "also at the border"
+    lr = torch.rand(1, 3, 7, 5, dtype=torch.float64)
+    folded = network.folded()
+    assert type(folded) is Residual
+    assert torch.allclose(folded.double()(lr), network(lr), atol=1e-5)  # folded as float32
+
+
+def test_bf16_autocast_folds_in_float32():
+    torch.manual_seed(0)
+    part = GENERATORS.build({"name": "reparameterised", "width": 8, "depth": 1}, 2).body[0].first
+    torch.nn.init.normal_(part.reduce.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = part.folded()[0]
+    assert torch.equal(low, part.folded()[0])
