@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sr_zoo import AffMSE, load
 from sr_zoo.generators import GENERATORS, Residual, start_from
+from sr_zoo.hub import save
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
@@ -121,3 +123,14 @@ def test_bf16_autocast_folds_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         low = part.folded()[0]
     assert torch.equal(low, part.folded()[0])
+
+
+def test_a_checkpoint_holds_the_folded_network(tmp_path):
+    torch.manual_seed(0)
+    model = AffMSE(generator={"name": "reparameterised", "width": 8, "depth": 1}).eval()
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    loaded = load(save(model, tmp_path / "tiny"))
+    assert type(loaded.generator) is Residual and loaded.config["generator"] == {"name": "residual", "width": 8, "depth": 1}
+    lr = torch.rand(1, 3, 9, 8)
+    assert torch.allclose(loaded(lr), model(lr), atol=1e-5)

@@ -15,11 +15,13 @@ class Reparameterised(Network):
     """As ``residual``, but each kernel is the sum of a 3×3, a 1×1, a diagonal, and a 1×1 followed by a 3×3.
 
     Branches are added as kernels, not as pictures, in training too: so it costs what ``residual`` costs, up to a few small
-    matrix products, and a checkpoint is folded whenever it computes. :meth:`folded` gives the plain network.
+    matrix products. A checkpoint folder holds the plain network that :meth:`folded` gives.
 
     Source: Zhang et al. 2021, "Edge-oriented Convolution Block" (without its fixed Sobel branches); folding while training
     after Hu et al. 2022, "Online Convolutional Re-parameterization", arXiv 2204.00826.
     """
+
+    folds_to = "residual"
 
     def __init__(self, scale: int, width: int = 48, depth: int = 8, noise_channels: int = 0):
         super().__init__(scale, width, depth, noise_channels, lambda: _Block(width), 60 * width**2)
