@@ -1,5 +1,5 @@
 # What a contributor runs.
-.PHONY: check test slow readme speed
+.PHONY: check test slow readme speed zoo
 
 check:
 	ruff check .
@@ -19,3 +19,7 @@ readme:
 
 speed:
 	python -m benchmarks.speed
+
+# Train what is due, one after another; after a kill or reboot, the same again: make zoo TRAIN=PHOTOS VAL=HELD_OUT [DATA=SETS]
+zoo:
+	python -m benchmarks.zoo --train $(TRAIN) --val $(VAL) $(if $(DATA),--data $(DATA)) $(NAMES)

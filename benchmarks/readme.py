@@ -19,12 +19,16 @@ from sr_zoo.errors import percent
 TWO_STAGES = """Before these, two stages of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` and `recipe-2.yaml` of
 `affmse-x4`): 13,000 steps of 16 crops of 128×128 and 6,000 of 7 crops of 192×192, both with half the blocks; the new ones do
 nothing at first. In the last stage the two differ in nothing but the projection."""
+SCALED = """Head, body and join start from `affmse-x4`, whose body works in LR space at every scale; the tail starts as that of ×4
+averaged down."""
 DISCRIMINATOR = """The discriminator learns alone for the first 400 steps; its weights are in `prior.safetensors`, so that training
 can go on. The generator takes noise: other seeds give other pictures (`--seed`, `--samples`); the table is seed 0."""
 PRIOR = """It starts from `affmse-x4` and follows a {prior} that was trained alone before, on the same pictures
 (`recipe-prior.yaml`); its weights are in `prior.safetensors`."""
 STORIES = {
-    "mse-x4": TWO_STAGES, "affmse-x4": TWO_STAGES,
+    "mse-x4": TWO_STAGES, "affmse-x4": TWO_STAGES, "affmse-x2": SCALED, "affmse-x3": SCALED,
+    "affmse-x4-fast": "From random weights. While it learned, each 3×3 convolution of the body was the sum of four branches "
+    "(generator *reparameterised*); the weights here have them folded.",
     "softgan-x4": f"It starts from `mse-x4`. {DISCRIMINATOR}",
     "affgan-x4": f"It starts from `affmse-x4`, in three stages: `recipe.yaml` is the last one, `recipe-1.yaml` and `recipe-2.yaml` "
     "are those before, 7,000 steps together. At the end the weights went 3 % further along the way from `affmse-x4`, with half the "
@@ -38,9 +42,9 @@ used for the table only. Because of BSDS500 and T91 the weights are for non-comm
 LICENCE = "cc-by-nc-4.0"
 DATASETS = ("cid22", "clic", "bsds500", "t91")
 
-# Y-PSNR / SSIM at ×4 as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few
+# Y-PSNR / SSIM as their authors report them; most trained on DIV2K (800 pictures of 2K), SRCNN and VDSR on few
 # small ones.
-PUBLISHED = [
+PUBLISHED = {4: [
     ("SRCNN", "57 k", "30.48 / 0.8628", "27.49 / 0.7503", "26.90 / 0.7101"),
     ("FSRCNN", "12 k", "30.71 / 0.8657", "27.59 / 0.7535", "26.98 / 0.7150"),
     ("VDSR", "665 k", "31.35 / 0.8838", "28.01 / 0.7674", "27.29 / 0.7251"),
@@ -48,10 +52,16 @@ PUBLISHED = [
     ("CARN-M", "412 k", "31.92 / 0.8903", "28.42 / 0.7762", "27.44 / 0.7304"),
     ("EDSR-baseline", "1518 k", "32.09 / 0.8938", "28.58 / 0.7813", "27.57 / 0.7357"),
     ("RLFN", "543 k", "32.24 / 0.8952", "28.62 / 0.7813", "27.60 / 0.7364"),
-]
+], 3: [
+    ("VDSR", "", "33.66", "29.77", "28.82"),
+    ("EDSR-baseline", "", "34.37", "30.28", "29.09"),
+], 2: [
+    ("VDSR", "", "37.53", "33.03", "31.90"),
+    ("EDSR-baseline", "", "37.99", "33.57", "32.16"),
+]}  # fmt: skip
 # PSNR of the published networks that follow a discriminator; none of them promises consistency.
 PUBLISHED_GANS = [("SRGAN", "29.40", "26.02", "25.16"), ("ESRGAN", "30.39", "26.20", "25.35")]
-REGRESSION = ("mse-x4", "affmse-x4")
+REGRESSION = {4: ("mse-x4", "affmse-x4", "affmse-x4-fast"), 3: ("affmse-x3",), 2: ("affmse-x2",)}
 PRIORS = ("softgan-x4", "affgan-x4", "affdae-x4", "affll-x4")
 
 
@@ -75,7 +85,9 @@ def pages() -> dict[Path, str]:
     text = readme.read_text()
     for name, content in {
         "results": results(),
-        "published": published(),
+        "published": published(4),
+        "published-x3": published(3),
+        "published-x2": published(2),
         "learned": learned(),
         "adversarial": adversarial(),
         "samples": samples(),
@@ -97,20 +109,20 @@ def folders() -> list[Path]:
 
 def results() -> str:
     rows = [r for r in json.loads((RESULTS / "baselines" / "results.json").read_text()) if r["scale"] == 4]
-    return results_table(rows + [r for name in REGRESSION + PRIORS for r in results_of(name)], names=True)
+    return results_table(rows + [r for name in REGRESSION[4] + PRIORS for r in results_of(name)], names=True)
 
 
 def results_of(name: str) -> list[dict]:
     return json.loads((ROOT / "checkpoints" / name / "results.json").read_text())
 
 
-def published() -> str:
-    lines = ["| ×4 | parameters | Set5 | Set14 | BSD100 |", "|---|---|---|---|---|"]
-    for name in REGRESSION:
+def published(scale: int) -> str:
+    lines = [f"| ×{scale} | parameters | Set5 | Set14 | BSD100 |", "|---|---|---|---|---|"]
+    for name in REGRESSION[scale]:
         rows = {r["set"]: r for r in results_of(name)}
         cells = [f"{rows[s]['psnr']:.2f} / {rows[s]['ssim']:.4f}" for s in ("Set5", "Set14", "BSD100")]
         lines.append(f"| **{name}** | {rows['Set5']['parameters'] // 1000} k | " + " | ".join(cells) + " |")
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in PUBLISHED])
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in PUBLISHED[scale]])
 
 
 def adversarial() -> str:

@@ -1,13 +1,15 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import ctypes
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["expanded", "whole", "whole_folder"]
+__all__ = ["exchange", "expanded", "whole", "whole_folder"]
 
 
 def expanded(path: str | Path) -> Path:
@@ -58,6 +60,28 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def exchange(one: str | Path, other: str | Path) -> None:
+    """Two files or folders of one file system change places, in one step on Linux: at no time is either of them missing.
+
+    Elsewhere, or where the file system cannot, there are three steps and a moment between.
+
+    Raises:
+        OSError: one of them does not exist, or may not be moved.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: linux/fcntl.h, linux/fs.h
+    if rename is not None:
+        if rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code), str(one))
+    aside = Path(f"{other}.aside")
+    os.replace(one, aside)
+    os.replace(other, one)
+    os.replace(aside, other)
 
 
 def _mask() -> int:

@@ -67,7 +67,7 @@ def untrained(folder: Path, **training):
 
 def save(model, folder: str | Path) -> Path:
     """Write config.json and model.safetensors of a model's (averaged) generator, and prior.safetensors of its objective's network
-    where there is one; each file appears whole or not at all.
+    where there is one; each file appears whole or not at all. A generator with branches that fold is written folded.
 
     Raises:
         CheckpointError: the generator was given as a module, so no config can name it.
@@ -76,8 +76,11 @@ def save(model, folder: str | Path) -> Path:
 
     if model.config is None:
         raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
-    folder = Path(folder)
-    for name, module in ((WEIGHTS, model.inference_generator), (PRIOR, model.objective)):
+    folder, config, generator = Path(folder), model.config, model.inference_generator
+    if hasattr(generator, "folded"):
+        config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}
+        generator = generator.folded()
+    for name, module in ((WEIGHTS, generator), (PRIOR, model.objective)):
         # Counters of batch normalisation stay integers.
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -85,7 +88,7 @@ def save(model, folder: str | Path) -> Path:
             with whole(folder / name) as beside:
                 save_file(state, beside, metadata={"format": "pt"})
     with whole(folder / CONFIG) as beside:
-        beside.write_text(json.dumps(model.config, indent=2) + "\n")
+        beside.write_text(json.dumps(config, indent=2) + "\n")
     return folder
 
 

@@ -1,9 +1,14 @@
 """Networks: shapes, and growth that changes nothing at first."""
 
+import math
+
 import pytest
 import torch
+from torch.nn import functional as F
 
-from sr_zoo.generators import Residual, start_from
+from sr_zoo import AffMSE, load
+from sr_zoo.generators import GENERATORS, Residual, start_from
+from sr_zoo.hub import save
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
@@ -20,7 +25,7 @@ def test_a_deeper_network_computes_what_it_grew_from(depth):
 
 
 @pytest.mark.parametrize(
-    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 16, 2), torch.nn.Upsample(scale_factor=2)]
+    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 32, 2), torch.nn.Upsample(scale_factor=2)]
 )
 def test_what_does_not_fit_is_one_line(other):
     with pytest.raises(ValueError, match="cannot become|of another network") as error:
@@ -38,3 +43,95 @@ def test_noise_changes_nothing_before_it_is_learned():
     assert noisy.head.weight.grad[:, 3:].abs().max() > 0
     with pytest.raises(ValueError, match="cannot become"):
         start_from(plain, noisy)
+
+
+@pytest.mark.parametrize(("old", "new", "depth"), [(4, 2, 2), (4, 3, 2), (2, 4, 3)])
+def test_another_scale_starts_with_the_same_picture_resized(old, new, depth):
+    torch.manual_seed(0)
+    trained, other = Residual(old, 16, 2), Residual(new, 16, depth)
+    trained.tail.weight.data.mul_(10)
+    torch.nn.init.normal_(trained.tail.bias)
+    start_from(other, trained)
+    lr = torch.rand(1, 3, 6, 5)
+    # Exact where both are seen at the least common multiple of their scales.
+    common = math.lcm(old, new)
+    mean = F.avg_pool2d(trained(lr).repeat_interleave(common // old, 2).repeat_interleave(common // old, 3), common // new)
+    assert torch.allclose(other(lr), mean, atol=1e-5)
+
+
+SMALL = [
+    {"name": "residual", "activation": "silu"},
+    {"name": "residual", "activation": "prelu"},
+    {"name": "depthwise", "kernel": 5},
+    *({"name": name} for name in GENERATORS),
+]
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_radius_is_exact(spec):
+    """What one LR pixel's outputs depend on reaches just as far as ``radius`` says, in each direction."""
+    torch.manual_seed(0)
+    network = GENERATORS.build({**spec, "width": 8, "depth": 2}, 3)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    side, middle = 41, 20
+    lr = torch.rand(1, 3, side, side, requires_grad=True)
+    block = network(lr)[..., 3 * middle : 3 * middle + 3, 3 * middle : 3 * middle + 3]
+    (reach,) = torch.autograd.grad((block * torch.rand_like(block)).sum(), lr)
+    rows, columns = (reach.abs().sum((0, 1, axis)).nonzero()[[0, -1], 0].tolist() for axis in (3, 2))
+    radius = middle if network.radius is None else network.radius
+    assert rows == columns == [middle - radius, middle + radius]
+    assert (network.radius is None) == (spec["name"] == "channel_attention")
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_every_block_learns_from_a_start_that_changes_nothing(spec):
+    torch.manual_seed(0)
+    network = GENERATORS.build({**spec, "width": 8, "depth": 3}, 2)
+    features = torch.rand(1, 8, 9, 9)
+    assert torch.allclose(network.body(features), features, atol=1e-6)
+    network(torch.rand(1, 3, 9, 9)).square().mean().backward()
+    assert all(any(p.grad.abs().max() > 0 for p in block.parameters()) for block in network.body)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("size", [{"width": 10**6}, {"depth": 10**6}, {"width": 0}, {"width": 1024, "depth": 256}])
+def test_absurd_sizes_are_refused_before_anything_is_made(name, size):
+    with pytest.raises(ValueError, match="out of range"):
+        GENERATORS.build({"name": name, **size}, 4)
+
+
+def test_branches_fold_into_one_convolution():
+    torch.manual_seed(0)
+    network = GENERATORS.build({"name": "reparameterised", "width": 8, "depth": 2}, 2).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x = torch.rand(1, 8, 6, 5, dtype=torch.float64)
+    part = network.body[0].first
+    branches = part.plain(x) + part.point(x) + part.diagonal[:, None, None] * x + part.reduce(part.expand(x))
+    assert torch.allclose(part(x), branches, atol=1e-12), "also at the border"
+    lr = torch.rand(1, 3, 7, 5, dtype=torch.float64)
+    folded = network.folded()
+    assert type(folded) is Residual
+    assert torch.allclose(folded.double()(lr), network(lr), atol=1e-5)  # folded as float32
+
+
+def test_bf16_autocast_folds_in_float32():
+    torch.manual_seed(0)
+    part = GENERATORS.build({"name": "reparameterised", "width": 8, "depth": 1}, 2).body[0].first
+    torch.nn.init.normal_(part.reduce.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = part.folded()[0]
+    chain = torch.einsum("omxy,mi->oixy", part.reduce.weight, part.expand.weight[..., 0, 0])
+    assert torch.allclose(low, part.plain.weight + chain, atol=1e-6)
+
+
+def test_a_checkpoint_holds_the_folded_network(tmp_path):
+    torch.manual_seed(0)
+    model = AffMSE(generator={"name": "reparameterised", "width": 8, "depth": 1}).eval()
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    loaded = load(save(model, tmp_path / "tiny"))
+    assert type(loaded.generator) is Residual and loaded.config["generator"] == {"name": "residual", "width": 8, "depth": 1}
+    lr = torch.rand(1, 3, 9, 8)
+    assert torch.allclose(loaded(lr), model(lr), atol=1e-5)

@@ -63,11 +63,11 @@ def test_fine_tuning_lines_run(tmp_path, monkeypatch, picture):
     assert sr_zoo.load(tmp_path / "mine").scale == 4
 
 
-@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass"])
+@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
 
-    runs = ["--runs", str(tmp_path / "runs")] if module in ("faces", "grass") else []
+    runs = ["--runs", str(tmp_path / "runs")] if module in ("faces", "grass", "generators") else []
     monkeypatch.setattr("sys.argv", [module, "--quick", "--output", str(tmp_path / "x.json"), *runs])
     importlib.import_module(f"benchmarks.{module}").main()
     assert (tmp_path / "x.json").is_file()

@@ -1,0 +1,183 @@
+"""Generators compared at equal training time: ``python -m benchmarks.generators --train PHOTOS --val HELD_OUT [--seconds 1800]``.
+
+AffMSE ×4 with each network, all but the first about as large as affmse-x4-fast may be (a tenth of affmse-x4's multi-adds), each
+trained for the same number of seconds on the same crops in the same order: steps are timed before, so that the learning rate reaches 0
+when the time is up. Then Y-PSNR on the held-out pictures, multi-adds for an output of 1280×720, and seconds per megapixel of that
+output in bf16 and float32, network and projection, all networks in turn in one run.
+
+A run that was stopped goes on where it was (--again begins anew). Results: benchmarks/results/generators/results.json, results.png.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+import sr_zoo
+from benchmarks import experiment
+from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.speed import medians
+from sr_zoo import AffMSE, SRDataModule
+from sr_zoo.engine import bf16_is_fast, run_network
+from sr_zoo.files import whole
+
+SCALE, BASE = 4, "affmse-x4"
+NETWORKS = {
+    "residual 32×5": {"name": "residual", "width": 32, "depth": 5},
+    "wider 40×3": {"name": "residual", "width": 40, "depth": 3},
+    "deeper 24×10": {"name": "residual", "width": 24, "depth": 10},
+    "SiLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "silu"},
+    "PReLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "prelu"},
+    "reparameterised 32×5": {"name": "reparameterised", "width": 32, "depth": 5},
+    "attention 32×5": {"name": "attention", "width": 32, "depth": 5},
+    "channel attention 32×5": {"name": "channel_attention", "width": 32, "depth": 5},
+    "depthwise 48×7": {"name": "depthwise", "width": 48, "depth": 7},
+    "gated 32×7": {"name": "gated", "width": 32, "depth": 7},
+}
+TIMED = 20  # steps, of which the first half warms up
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=Path, help="folder of training photographs")
+    parser.add_argument("--val", type=Path, help="folder of held-out ones; never a benchmark set")
+    parser.add_argument("--seconds", type=float, default=1800, help="of training for each network (default 1800)")
+    parser.add_argument(
+        "--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no pictures"
+    )
+    parser.add_argument("--again", action="store_true", help="train all anew")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generators")
+    parser.add_argument("--output", type=Path, default=RESULTS / "generators" / "results.json")
+    options = parser.parse_args()
+    if options.again:
+        shutil.rmtree(options.runs, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.quick:
+            options.train = options.val = noise(Path(temporary) / "photos")
+            options.seconds = 0.1
+        if options.train is None or options.val is None:
+            raise SystemExit("--train and --val: give folders of pictures (or --quick, which needs none)")
+        data = SRDataModule(str(options.train), str(options.val), batch_size=16, crop_size=64 if options.quick else 128)
+        if options.quick:
+            data.cache_dir = temporary + "/cache"
+        models, rows = {}, {}
+        for name, spec in NETWORKS.items():
+            models[name], rows[name] = trained(name, spec, data, options.seconds, options.runs)
+            print(f"{name}: {rows[name]}", flush=True)
+    models[BASE], rows[BASE] = sr_zoo.load(BASE), {}
+    sizes = {name: size(model) for name, model in models.items()}
+    speeds = speed(models, *((45, 80, 1) if options.quick else (180, 320, 9)))
+    write_json(options.output, {
+        "seconds_each": options.seconds, "threads": torch.get_num_threads(), "bf16_instructions": bf16_is_fast(),
+        "torch": torch.__version__, "rows": {n: {**rows[n], **sizes[n], **speeds[n]} for n in models},
+    })  # fmt: skip
+    draw(options.output)
+
+
+def make(spec: dict) -> AffMSE:
+    return AffMSE(
+        generator=spec, objective={"loss": "l1"}, optimizer="muon", learning_rate=2e-3, warmup_steps=100, ema_decay=0.998
+    )
+
+
+def trained(name: str, spec: dict, data: SRDataModule, seconds: float, runs: Path) -> tuple[AffMSE, dict]:
+    """The model after ``seconds`` of training and its figures; both are kept, and taken from there the next time."""
+    figures = runs / name / "figures.json"
+    row = json.loads(figures.read_text()) if figures.is_file() else {}
+    if row.get("seconds") != seconds:
+        shutil.rmtree(runs / name, ignore_errors=True)
+        step = step_seconds(make(spec), data)
+        row = {"seconds": seconds, "seconds_per_step": step, "steps": max(2, round(seconds / step))}
+        keep(figures, row)
+    model = experiment.train(name, lambda: make(spec), data, row["steps"], runs)
+    if "psnr" not in row:
+        trainer = Trainer(accelerator="cpu", devices=1, precision="32-true", logger=False, enable_progress_bar=False,
+                          enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+        row["psnr"] = trainer.validate(model, datamodule=data, verbose=False)[0]["val/psnr"]
+        keep(figures, row)
+    return model.eval(), {"generator": spec, **row}
+
+
+def keep(path: Path, row: dict) -> None:
+    with whole(path) as beside:
+        beside.write_text(json.dumps(row))
+
+
+def step_seconds(model: AffMSE, data: SRDataModule) -> float:
+    """Median seconds between the ends of two training steps, with all that Lightning and the data need."""
+
+    class Clock(Callback):
+        times = ()
+
+        def on_train_batch_end(self, *_) -> None:
+            self.times += (time.perf_counter(),)
+
+    clock = Clock()
+    trainer = Trainer(
+        accelerator="cpu", devices=1, precision="bf16-mixed", max_steps=TIMED, logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, callbacks=[clock], limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=data)
+    return float(np.median(np.diff(clock.times[TIMED // 2 :])))
+
+
+def size(model: AffMSE) -> dict:
+    """Parameters, and multi-adds for an output of 1280×720, of the network as it computes: branches folded, without the projection."""
+    network = model.inference_generator
+    network = getattr(network, "folded", lambda: network)()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 720 // SCALE, 1280 // SCALE))
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "multi_adds": counter.get_total_flops() // 2,
+        "radius": network.radius,
+    }
+
+
+def speed(models: dict, height: int, width: int, repeats: int) -> dict:
+    lr = torch.rand(1, 3, height, width)
+    out = {name: {} for name in models}
+    for precision in ("bf16", "float32"):
+        seconds = medians(repeats, *(lambda m=m, p=precision: run_network(m, lr, p) for m in models.values()))
+        for name, value in zip(models, seconds):
+            out[name][f"seconds_per_megapixel_{precision}"] = value / (height * width * SCALE**2 / 1e6)
+    return out
+
+
+def draw(results: Path) -> None:
+    """PSNR against seconds per megapixel, in both precisions."""
+    from matplotlib.figure import Figure
+
+    content = json.loads(results.read_text())
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    for axes, precision in zip(figure.subplots(1, 2, sharey=True), ("bf16", "float32")):
+        for name, row in content["rows"].items():
+            if "psnr" in row:
+                x = row[f"seconds_per_megapixel_{precision}"]
+                axes.plot(x, row["psnr"], "o")
+                axes.annotate(name, (x, row["psnr"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel(f"seconds per megapixel of output, {precision}, {content['threads']} thread(s)")
+        axes.margins(x=0.25)
+    figure.axes[0].set_ylabel(f"Y-PSNR on held-out pictures after {content['seconds_each']:.0f} s of training, dB")
+    with whole(results.with_suffix(".png")) as beside:
+        figure.savefig(beside, dpi=110)
+
+
+def noise(folder: Path) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(random.integers(0, 256, (80, 96, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+if __name__ == "__main__":
+    main()
