@@ -82,8 +82,9 @@ def finetune(
 
     Returns:
         A record: ``"before"`` and ``"after"``, figures on the held-out pictures (``"psnr"`` in dB, on Y of 8-bit pictures),
-        their names as ``"held_out"``, and which weights were ``"kept"``: of a method that learns from pairs the ``"best"`` on
-        these pictures, or those of the ``"start"`` where none were better; of another, whose PSNR says little, the ``"last"``.
+        their names as ``"held_out"``, and which weights were ``"kept"``: of a method without a prior the ``"best"`` on these
+        pictures, or those of the ``"start"`` where none were better; of one that follows a prior, whose PSNR says little, the
+        ``"last"``.
 
     Raises:
         UserError: an argument makes no sense, there are too few pictures, ``output`` holds something else, training diverged.
@@ -102,9 +103,9 @@ def finetune(
         report(f"{output}: was done before; --again starts anew")
         return json.loads((output / "finetune.json").read_text())
     begun = begun or {"identity": identity, "run": uuid.uuid4().hex[:8]}
-    if any(True for _ in trained.objective.parameters()) and not (source / PRIOR).is_file():
+    if trained.objective.has_prior and not (source / PRIOR).is_file():
         report(f"{model}: has no {PRIOR}; the objective's own network starts untrained")
-    recipe = with_callbacks(recipe, output / "work", output.name, logger, begun["run"], trained.objective.paired)
+    recipe = with_callbacks(recipe, output / "work", output.name, logger, begun["run"], not trained.objective.has_prior)
     with _quiet():
         try:
             return _train(recipe, begun, output, artifact, report)
@@ -132,14 +133,14 @@ def _train(recipe: dict, begun: dict, output: Path, artifact: bool, report: Call
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     report(f"held out: {len(names)} ({shown}); before: {before['psnr']:.2f} dB")
     (saver,) = (c for c in trainer.callbacks if isinstance(c, SaveFolder))
-    if model.objective.paired:
+    if not model.objective.has_prior:
         saver.best = before["psnr"]
     if last.is_file():
         check_checkpoint(last)
         report(f"going on from {last}")
     trainer.callbacks.append(_Report(report))
     trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
-    if model.objective.paired:
+    if not model.objective.has_prior:
         kept = "best" if saver.best > before["psnr"] else "start"
     else:
         kept = "last"

@@ -91,14 +91,14 @@ def tuning_recipe(
     }  # fmt: skip
 
 
-def with_callbacks(recipe: dict, work: Path, name: str, logger: str, run: str, paired: bool) -> dict:
+def with_callbacks(recipe: dict, work: Path, name: str, logger: str, run: str, by_psnr: bool) -> dict:
     """The recipe with what it writes below ``work``: weights, log, a checkpoint to go on from, the decoded pictures."""
 
     def part(path: str, **arguments) -> dict:
         return {"class_path": path, "init_args": arguments}
 
     # What a generator that follows another network reaches in PSNR says little: its last weights are kept.
-    monitor = "val/psnr" if paired else None
+    monitor = "val/psnr" if by_psnr else None
     callbacks = [
         part("sr_zoo.training.SaveFolder", folder=str(work / "best"), monitor=monitor),
         part("sr_zoo.training.Resume", dirpath=str(work), every_n_steps=50),

@@ -130,6 +130,15 @@ def test_nothing_worse_is_written_unsaid(checkpoint, folder, tmp_path, capsys):
     assert record["kept"] == "start" and record["after"] == record["before"]
 
 
+def test_a_discriminator_with_a_pixel_loss_is_not_judged_by_psnr(folder, tmp_path):
+    """It learns from pairs, too, but the picture of the best PSNR is the smoothest, not the one it was tuned for."""
+    torch.manual_seed(0)
+    objective = {"network": {"name": "strided", "width": 8}, "pixel": 1.0}
+    model = sr_zoo.AffGAN(generator={"name": "residual", "width": 16, "depth": 1}, objective=objective)
+    record = finetune(save(model, tmp_path / "gan"), folder, tmp_path / "out", steps=5, batch_size=1)
+    assert model.objective.paired and record["kept"] == "last"
+
+
 def test_without_pairs_the_last_weights_are_kept_and_the_prior_goes_on(folder, tmp_path):
     torch.manual_seed(0)
     small = {"generator": {"name": "residual", "width": 16, "depth": 1}}

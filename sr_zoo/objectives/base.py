@@ -42,6 +42,11 @@ class Objective(nn.Module):
         return None
 
     @property
+    def has_prior(self) -> bool:
+        """Whether it has a network of its own; of a generator that follows one, PSNR says little."""
+        return any(True for _ in self.parameters())
+
+    @property
     def ready(self) -> bool:
         """Whether the prior knows enough for the generator to follow it; until then only the prior is trained."""
         return True
