@@ -62,7 +62,7 @@ sr_zoo.upscale("photo.png", model).save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options["ema_decay"]}), {recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
+averaged weights ({options.get("ema_decay", 0.999)}), {recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
 setting.
 
 {story}{DATA_HEADING}

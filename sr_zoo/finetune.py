@@ -197,7 +197,8 @@ def _begun(output: Path, source: Path, identity: dict, again: bool) -> dict | No
             raise UserError(f"{output}: holds {sorted(strangers)[0]} and no fine-tuning; give a new folder")
         return None
     if again:
-        for name in reversed(WRITTEN):
+        # What was measured of the earlier weights is not true of the next ones.
+        for name in ("results.json", *reversed(WRITTEN)):
             (output / name).unlink(missing_ok=True)
         shutil.rmtree(output / "work")
         return None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from sr_zoo.card import DATA_HEADING, addressed
+from sr_zoo.card import DATA_HEADING, addressed, model_card
+from sr_zoo.errors import one_line
+from sr_zoo.files import whole
 from sr_zoo.hub import PRIOR, CheckpointError, checkpoint_folder, list_models, load
 from sr_zoo.remote import FILES, SERVER_ERRORS, client, explained, hub_id, patiently
 
@@ -18,7 +20,14 @@ BUSY = (429, *SERVER_ERRORS)
 
 
 def push(
-    checkpoint: str | Path, repo: str, private: bool = False, revision: str | None = None, create_pr: bool = False
+    checkpoint: str | Path,
+    repo: str,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    *,
+    licence: str | None = None,
+    training_data: str | None = None,
 ) -> str:
     """Publish a checkpoint folder as a Hub repository, in one commit: everything, or nothing.
 
@@ -29,6 +38,9 @@ def push(
         private: make it private; refused where it exists and is not.
         revision: branch to push to, made where it does not exist, or ``refs/pr/N``; the main branch if None.
         create_pr: propose the commit as a pull request on an existing repository instead.
+        licence: of the weights, as the Hub spells it (``cc-by-4.0``); with ``training_data``, README.md is written into the
+            folder from its config, recipe and results.
+        training_data: what they were trained on and under which terms, a sentence or a paragraph.
 
     Returns:
         The address of the commit, or of the pull request.
@@ -36,6 +48,10 @@ def push(
     Raises:
         CheckpointError: something is missing in the folder, no access, no connection. The repository is then as it was.
     """
+    if (licence is None) != (training_data is None):
+        raise CheckpointError(f"{checkpoint}: not pushed; a licence and the training data make a card together")
+    if licence is not None:
+        _write_card(checkpoint_folder(checkpoint), licence, training_data)
     folder = _complete(checkpoint)
     if hub_id(repo) != (repo, None):
         raise CheckpointError(f"{repo}: not a Hub repository; expected owner/name")
@@ -146,7 +162,7 @@ def _complete(checkpoint: str | Path) -> Path:
         for text, there in {
             "results.json (sr-zoo benchmark FOLDER --output FOLDER)": _has_results(folder / "results.json"),
             "recipe.yaml (how it was trained)": (folder / "recipe.yaml").is_file(),
-            "README.md (the model card)": (folder / "README.md").is_file(),
+            "README.md (the model card; --licence and --training-data write one)": (folder / "README.md").is_file(),
             "a licence (license: in the metadata of README.md)": bool(data.get("license")),
             f"what it was trained on and under which terms (a section '{DATA_HEADING}' of README.md)": _section(card),
         }.items()
@@ -155,6 +171,18 @@ def _complete(checkpoint: str | Path) -> Path:
     if missing:
         raise CheckpointError(f"{checkpoint}: not pushed; it lacks {', '.join(missing)}")
     return folder
+
+
+def _write_card(folder: Path, licence: str, training: str) -> None:
+    """README.md of a folder that has what it is made from; without that, nothing, and what is lacking is said later."""
+    if not ((folder / "recipe.yaml").is_file() and _has_results(folder / "results.json")):
+        return
+    try:
+        card = model_card(folder, training, licence)
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{folder}: not pushed; no card can be made of it ({one_line(error)})") from None
+    with whole(folder / "README.md") as beside:
+        beside.write_text(card)
 
 
 def _card(path: Path) -> tuple[str, dict]:

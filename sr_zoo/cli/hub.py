@@ -20,6 +20,10 @@ def add(commands) -> None:
     command.add_argument("--private", action="store_true", help="for its owner only")
     command.add_argument("--revision", metavar="R", help="branch to push to, made if there is none (default: main)")
     command.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
+    command.add_argument("--licence", metavar="L", help="of the weights, such as cc-by-4.0; writes the card, README.md")
+    command.add_argument(
+        "--training-data", metavar="TEXT", help="for the card: what it was trained on and under which terms"
+    )
     command.set_defaults(run=_push)
 
 
@@ -37,11 +41,14 @@ def _push(options) -> int:
         raise UsageError("push: give CHECKPOINT and REPO, or --all --namespace NAME")
     if options.create_pr and options.revision not in (None, "main"):
         raise UsageError(f"push: a pull request starts from the main branch, not from --revision {options.revision}")
+    if (options.licence is None) != (options.training_data is None) or (options.all and options.licence is not None):
+        raise UsageError("push: --licence and --training-data write the card of one checkpoint together")
     from sr_zoo.publish import push, push_all
 
     choices = {"private": options.private, "revision": options.revision, "create_pr": options.create_pr}
     if options.all:
         push_all(options.namespace, lambda line: print(line, flush=True), **choices)
     else:
-        print(f"{options.checkpoint} → {push(options.checkpoint, options.repo, **choices)}")
+        card = {"licence": options.licence, "training_data": options.training_data}
+        print(f"{options.checkpoint} → {push(options.checkpoint, options.repo, **choices, **card)}")
     return 0

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 import sr_zoo
 from sr_zoo.cli import main
@@ -85,7 +86,7 @@ LACKS = {
     "empty results": (lambda f: (f / "results.json").write_text("[]"), "results.json"),
     "results of another kind": (lambda f: (f / "results.json").write_text('[{"psnr": 1}]'), "results.json"),
     "recipe": (lambda f: (f / "recipe.yaml").unlink(), "recipe.yaml"),
-    "card": (lambda f: (f / "README.md").unlink(), "README.md .the model card., a licence .*, what it was trained on"),
+    "card": (lambda f: (f / "README.md").unlink(), "README.md .the model card.*, a licence .*, what it was trained on"),
     "licence": (lambda f: edit(f, "license: cc0-1.0\n", ""), "lacks a licence"),
     "training data": (lambda f: edit(f, "Nothing: its weights are random.", ""), "lacks what it was trained on and under which terms"),
     "heading": (lambda f: edit(f, "## Training data", "## Other"), "lacks what it was trained on"),
@@ -271,9 +272,43 @@ def test_the_lines_of_the_readme(hub, ada, checkpoint, tmp_path, monkeypatch):
     assert files_of(tmp_path / "work" / "theirs") == files_of(checkpoint) and hub.repos["me/affmse-x4-mine"].private
 
 
+def test_the_jobs_of_the_readme(hub, cache, tmp_path, monkeypatch, picture):
+    """Fine-tune, upscale, measure, publish, line by line; one step instead of the thousand, small pictures instead of the sets."""
+    (block,) = re.findall(r"<!-- jobs -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    more = {"finetune": ["--steps", "1"], "benchmark": ["--data", "sets"]}
+    hub.tokens["hf_me"] = "me"
+    log_in(monkeypatch, hub, "hf_me")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("PHOTOS", "sets/Set5", "sets/Set14", "sets/BSD100", "examples"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(picture).resize((128, 128)).rotate(i).save(tmp_path / folder / f"{i}.png")
+    shutil.copy(ROOT / "examples" / "astronaut.png", tmp_path / "examples")
+    assert len(block.splitlines()) <= 5
+    for line in block.splitlines():
+        words = shlex.split(line)[1:]
+        assert main([*words, *more.get(words[0], [])]) == 0, line
+    card = published(hub, "me/mine")["README.md"].decode()
+    assert "license: cc-by-4.0" in card and "My own photos of my garden." in card and 'sr_zoo.load("me/mine")' in card
+    assert set(published(hub, "me/mine")) == {"README.md", "config.json", "model.safetensors", "recipe.yaml", "results.json"}
+
+
+def test_a_card_is_not_written_over_what_is_lacking(hub, ada, checkpoint):
+    (checkpoint / "README.md").unlink()
+    with pytest.raises(CheckpointError, match="--licence and --training-data write one"):
+        sr_zoo.push(checkpoint, "ada/tiny")
+    with pytest.raises(CheckpointError, match="together"):
+        sr_zoo.push(checkpoint, "ada/tiny", licence="cc0-1.0")
+    (checkpoint / "results.json").unlink()
+    with pytest.raises(CheckpointError, match="lacks results.json"):
+        sr_zoo.push(checkpoint, "ada/tiny", licence="cc0-1.0", training_data="Nothing.")
+    assert not hub.repos and not (checkpoint / "README.md").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["push", "mse-x4", "a/b", "--licence", "mit"], "together"),
         (["push"], "give CHECKPOINT and REPO"), (["push", "mse-x4"], "give CHECKPOINT and REPO"),
         (["push", "--all"], "go together"), (["push", "mse-x4", "a/b", "--namespace", "a"], "go together"),
         (["push", "mse-x4", "a/b", "--all", "--namespace", "a"], "give CHECKPOINT and REPO"),
