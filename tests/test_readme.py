@@ -63,6 +63,18 @@ def test_fine_tuning_lines_run(tmp_path, monkeypatch, picture):
     assert sr_zoo.load(tmp_path / "mine").scale == 4
 
 
+def test_pictures_of_a_fine_tuning(checkpoint, tmp_path, monkeypatch, folder):
+    import json
+
+    from benchmarks import tuned
+
+    arguments = [str(checkpoint), str(checkpoint), str(folder), "--output", str(tmp_path / "x.png")]
+    monkeypatch.setattr("sys.argv", ["tuned", *arguments])
+    tuned.main()
+    before, after = json.loads((tmp_path / "x.json").read_text())
+    assert before == after and before["pictures"] == 3 and before["reproduced"] == 1 and (tmp_path / "x.png").is_file()
+
+
 @pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
