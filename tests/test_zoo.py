@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Tiny.\n# sr-zoo fit --config {} {}--data.train TRAIN_PHOTOS --data.val HELD_OUT_PHOTOS\n"
 
 
-def prepare(where: Path, folder: Path, picture, steps: int = 60) -> Path:
+def prepare(where: Path, folder: Path, picture, steps: int = 300) -> Path:
     """A checkout with one checkpoint of bad weights, whose recipe has two stages."""
     place = where / "checkpoints" / "tiny"
     torch.manual_seed(0)
@@ -96,12 +96,12 @@ def test_three_kills_change_nothing(tmp_path, folder, picture):
     assert old[1] != wanted
     reader, kills = Reader(place), 0
     reader.start()
-    # Each at a random moment after the queue has got so far.
+    # Each at a random moment after the queue has got so far. A stage takes seconds from there: at least the first is cut short.
     for begun in (Path("runs/tiny-1/last.ckpt"), Path("runs/tiny/last.ckpt"), Path("runs/tiny/best/model.safetensors")):
         process = queue(where, folder, *([] if kills else ["tiny"]))
         while process.poll() is None and not (where / begun).is_file():
             time.sleep(0.005)
-        time.sleep(dice.uniform(0, 0.8))
+        time.sleep(dice.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert queue(where, folder).wait() == 0, (where / "out").read_text()
