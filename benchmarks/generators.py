@@ -1,6 +1,6 @@
 """Generators compared at equal training time: ``python -m benchmarks.generators --train PHOTOS --val HELD_OUT [--seconds 1800]``.
 
-AffMSE ×4 with each network, all but the first about as large as affmse-x4-fast may be (a tenth of affmse-x4's multi-adds), each
+AffMSE ×4 with each network, all about as large as affmse-x4-fast may be (a tenth of affmse-x4's multi-adds), each
 trained for the same number of seconds on the same crops in the same order: steps are timed before, so that the learning rate reaches 0
 when the time is up. Then Y-PSNR on the held-out pictures, multi-adds for an output of 1280×720, and seconds per megapixel of that
 output in bf16 and float32, network and projection, all networks in turn in one run.

@@ -148,7 +148,8 @@ def samples() -> str:
 def tuned() -> str:
     before, after = json.loads((RESULTS / "grass_tuned.json").read_text())
     text = (
-        f"Before and after 1,400 steps on the left three quarters of {before['pictures']} lawns, measured on their right quarters: "
+        f"Before and after {after['steps']:,} steps on the left three quarters of {before['pictures']} lawns, measured on their right "
+        "quarters: "
         f"PSNR {before['psnr']:.2f} → {after['psnr']:.2f} dB, detail {before['high_frequency']:.2f} → "
         f"{after['high_frequency']:.2f} of the truth's; {percent(before['reproduced'])} and {percent(after['reproduced'])} of the "
         "input's samples given back."

@@ -2,10 +2,12 @@
 
 A crop from the middle of the first pictures in HELD_OUT: as the models get it, from either model, and the truth. Beside it, as
 FILE.json: PSNR on Y and the power above half the Nyquist frequency as a share of the truth's, means over all pictures (of the powers,
-before their ratio), on the middle 512×512 pixels of each, and how many of the input's samples the saved files give back.
+before their ratio), on the middle 512×512 pixels of each, how many of the input's samples the saved files give back, and the steps
+that AFTER/finetune.json tells of.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,9 @@ def main() -> None:
          "high_frequency": float(np.mean(row["power"]) / np.mean(truth_power)), "reproduced": float(np.mean(row["given_back"]))}
         for row in figures
     ]  # fmt: skip
+    record = Path(options.models[1]) / "finetune.json"
+    if record.is_file():
+        means[1]["steps"] = json.loads(record.read_text())["steps"]
     write_json(options.output.with_suffix(".json"), means)
     sheet(rows[:ROWS], ["input", *(m["model"] for m in means), "truth"], options.output, 2 * CROP)
     for mean in means:

@@ -36,6 +36,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     part = CONSISTENCIES[config["consistency"]["name"]]
     picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
     story = f"{story}\n\n" if story else ""
+    averaged = f"averaged weights ({options['ema_decay']}), " if "ema_decay" in options else ""
     return f"""---
 {_metadata(name, config, rows, licence, datasets)}---
 
@@ -62,7 +63,7 @@ sr_zoo.upscale("photo.png", model).save("photo_x{scale}.png")
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
 {recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-averaged weights ({options.get("ema_decay", 0.999)}), {recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
+{averaged}{recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
 setting.
 
 {story}{DATA_HEADING}

@@ -38,8 +38,8 @@ def push(
         private: make it private; refused where it exists and is not.
         revision: branch to push to, made where it does not exist, or ``refs/pr/N``; the main branch if None.
         create_pr: propose the commit as a pull request on an existing repository instead.
-        licence: of the weights, as the Hub spells it (``cc-by-4.0``); with ``training_data``, README.md is written into the
-            folder from its config, recipe and results.
+        licence: of the weights, as the Hub spells it (``cc-by-nc-4.0``); with ``training_data``, README.md is written into the
+            folder from its config, recipe and results. One that is there already is not touched but an error.
         training_data: what they were trained on and under which terms, a sentence or a paragraph.
 
     Returns:
@@ -50,13 +50,13 @@ def push(
     """
     if (licence is None) != (training_data is None):
         raise CheckpointError(f"{checkpoint}: not pushed; a licence and the training data make a card together")
-    if licence is not None:
-        _write_card(checkpoint_folder(checkpoint), licence, training_data)
-    folder = _complete(checkpoint)
     if hub_id(repo) != (repo, None):
         raise CheckpointError(f"{repo}: not a Hub repository; expected owner/name")
     if create_pr and revision not in (None, "main"):
         raise CheckpointError(f"{repo}: a pull request starts from the main branch, not from {revision}")
+    if licence is not None:
+        _write_card(_local(checkpoint), licence, training_data)
+    folder = _complete(checkpoint)
     api = client()
     with explained(repo, revision):
         if not create_pr:
@@ -146,15 +146,19 @@ def _content(path: Path, repo: str) -> bytes | str:
     return addressed(path.read_text(), repo).encode() if path.name == "README.md" else str(path)
 
 
+def _local(checkpoint: str | Path) -> Path:
+    if hub_id(checkpoint) is not None and not Path(checkpoint).exists():
+        raise CheckpointError(f"{checkpoint}: no such folder; one that is on the Hub is pulled first")
+    return checkpoint_folder(checkpoint).resolve()
+
+
 def _complete(checkpoint: str | Path) -> Path:
     """The folder of a checkpoint that loads and says what a user must know.
 
     Raises:
         CheckpointError: one line with all that is missing.
     """
-    if hub_id(checkpoint) is not None and not Path(checkpoint).exists():
-        raise CheckpointError(f"{checkpoint}: no such folder; one that is on the Hub is pulled first")
-    folder = checkpoint_folder(checkpoint).resolve()
+    folder = _local(checkpoint)
     load(folder)
     card, data = _card(folder / "README.md")
     missing = [
@@ -175,14 +179,28 @@ def _complete(checkpoint: str | Path) -> Path:
 
 def _write_card(folder: Path, licence: str, training: str) -> None:
     """README.md of a folder that has what it is made from; without that, nothing, and what is lacking is said later."""
+    if (folder / "README.md").exists():
+        raise CheckpointError(
+            f"{folder / 'README.md'}: not pushed; it is there already: take it away to have one written, or leave out the licence "
+            "and the training data"
+        )
     if not ((folder / "recipe.yaml").is_file() and _has_results(folder / "results.json")):
         return
     try:
-        card = model_card(folder, training, licence)
+        card = model_card(folder, training, licence, _origin(folder))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{folder}: not pushed; no card can be made of it ({one_line(error)})") from None
     with whole(folder / "README.md") as beside:
         beside.write_text(card)
+
+
+def _origin(folder: Path) -> str:
+    """What a fine-tuned folder started from: that was trained on something, too, and has terms of its own."""
+    path = folder / "finetune.json"
+    if not path.is_file():
+        return ""
+    model = json.loads(path.read_text())["model"]
+    return f"Fine-tuned from *{model}*: what those weights were trained on, and their terms, bear on these, too."
 
 
 def _card(path: Path) -> tuple[str, dict]:

@@ -1,5 +1,6 @@
 """The training queue: kills at any moment change nothing in what comes out, and readers see old or new, never a mixture."""
 
+import csv
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -36,7 +38,9 @@ def prepare(where: Path, folder: Path, picture, steps: int = 300) -> Path:
         recipe = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
         recipe["model"]["init_args"].update(generator={"name": "residual", "width": 16, "depth": 1}, warmup_steps=5)
         recipe["data"].update(crop_size=32, batch_size=2, cache_dir=str(where / "cache"))
-        recipe["trainer"].update(precision="32-true", max_steps=steps, val_check_interval=20, enable_progress_bar=False)
+        recipe["trainer"].update(
+            precision="32-true", max_steps=steps, val_check_interval=20, enable_progress_bar=False, log_every_n_steps=1
+        )
         for callback in recipe["trainer"]["callbacks"]:
             key = "folder" if "folder" in callback["init_args"] else "dirpath"
             callback["init_args"][key] = f"runs/{run}" + "/best" * (key == "folder")
@@ -110,6 +114,9 @@ def test_three_kills_change_nothing(tmp_path, folder, picture):
     assert kills >= 2, "the trainings were over before they were killed"
     log = (where / "runs" / "zoo.log").read_text()
     assert "goes on" in log
+    # A training that began anew would end the same: that it went on shows in the step at which its log begins.
+    first = next(csv.DictReader((where / "runs/tiny-1/version_1/metrics.csv").open()))
+    assert int(first["step"]) >= 4
     assert (place / "model.safetensors").read_bytes() == wanted, log
     new = ((place / "results.json").read_bytes(), wanted)
     assert json.loads(new[0])[0]["model"] == "tiny"
@@ -122,7 +129,7 @@ def test_worse_weights_do_not_replace(tmp_path, monkeypatch):
     Path("runs").mkdir()
     monkeypatch.setattr(zoo, "held_out", lambda stage, folder, options: 30.0)
     monkeypatch.setattr(zoo, "exchange", lambda *_: pytest.fail("replaced"))
-    prepare(tmp_path, tmp_path, __import__("numpy").zeros((8, 8, 3), "uint8"))
+    prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
     *_, last = zoo.stages_of(Path("checkpoints/tiny"))
     zoo.deliver(last, None)
     assert "stays" in Path("runs/zoo.log").read_text()

@@ -20,7 +20,7 @@ def add(commands) -> None:
     command.add_argument("--private", action="store_true", help="for its owner only")
     command.add_argument("--revision", metavar="R", help="branch to push to, made if there is none (default: main)")
     command.add_argument("--create-pr", action="store_true", help="propose it as a pull request")
-    command.add_argument("--licence", metavar="L", help="of the weights, such as cc-by-4.0; writes the card, README.md")
+    command.add_argument("--licence", metavar="L", help="of the weights, such as cc-by-nc-4.0; writes the card, README.md")
     command.add_argument(
         "--training-data", metavar="TEXT", help="for the card: what it was trained on and under which terms"
     )

@@ -289,11 +289,20 @@ def test_the_jobs_of_the_readme(hub, cache, tmp_path, monkeypatch, picture):
         words = shlex.split(line)[1:]
         assert main([*words, *more.get(words[0], [])]) == 0, line
     card = published(hub, "me/mine")["README.md"].decode()
-    assert "license: cc-by-4.0" in card and "My own photos of my garden." in card and 'sr_zoo.load("me/mine")' in card
+    assert (
+        "license: cc-by-nc-4.0" in card
+        and "Fine-tuned from *affmse-x4*" in card
+        and "My own photos of my garden." in card
+        and 'sr_zoo.load("me/mine")' in card
+    )
     assert set(published(hub, "me/mine")) == {"README.md", "config.json", "model.safetensors", "recipe.yaml", "results.json"}
 
 
-def test_a_card_is_not_written_over_what_is_lacking(hub, ada, checkpoint):
+def test_a_card_hides_neither_another_nor_what_is_lacking(hub, ada, checkpoint):
+    before = files_of(checkpoint)
+    with pytest.raises(CheckpointError, match="README.md: not pushed; it is there already"):
+        sr_zoo.push(checkpoint, "ada/tiny", licence="mit", training_data="Mine.")
+    assert files_of(checkpoint) == before
     (checkpoint / "README.md").unlink()
     with pytest.raises(CheckpointError, match="--licence and --training-data write one"):
         sr_zoo.push(checkpoint, "ada/tiny")
