@@ -33,7 +33,7 @@ def main() -> None:
     def row(picture: str, left: int, top: int, side: int, names) -> list[np.ndarray]:
         box = (left, top, left + side, top + side)
         large = tuple(SCALE * x for x in box)
-        whole = [np.array(Image.fromarray(outputs[picture, n].picture).crop(large)) for n in names]
+        whole = [np.array(Image.fromarray(outputs[picture, n].array).crop(large)) for n in names]
         return [
             np.array(Image.fromarray(lr[picture]).crop(box)),
             *whole,
@@ -55,7 +55,7 @@ def samples(lr: np.ndarray, model, count: int) -> dict:
     spread, given_back = Spread(), 1.0
     for seed in range(count):
         done = upscale_array(lr, model, "float32", seed)
-        spread.add(done.picture)
+        spread.add(done.array)
         given_back = min(given_back, done.reproduced)
     return {"samples": count, "deviation": spread.deviation, "reproduced": given_back}
 

@@ -41,11 +41,11 @@ def main() -> None:
         pictures = []
         for model, row in zip(models, figures):
             done = upscale_array(lr, model, "float32")
-            sr = _tensor(done.picture)
+            sr = _tensor(done.array)
             row["psnr"].append(float(metrics.psnr_y(sr, truth, scale)))
             row["power"].append(float(metrics.high_frequency_power(sr)))
             row["given_back"].append(done.reproduced)
-            pictures.append(done.picture)
+            pictures.append(done.array)
         crop = [_middle(p, CROP, scale) for p in (*pictures, hr)]
         rows.append([_middle(lr, CROP // scale, 1), *crop])
     means = [

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sr_zoo import metrics
 from sr_zoo.operators import Downsampler
-from sr_zoo.picture import PictureError, read_picture, to_array
+from sr_zoo.picture import Picture, PictureError, open_picture, to_array
 
-__all__ = ["PRECISIONS", "Spread", "Upscaled", "to_bytes", "upscale", "upscale_array"]
+__all__ = ["PRECISIONS", "Settings", "Spread", "Upscaled", "to_bytes", "upscale", "upscale_array", "upscale_pictures"]
 
 PRECISIONS = ("auto", "bf16", "float32")
 # Alternating projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then the
@@ -22,22 +22,44 @@ ROUNDS, PATIENCE, MENDS = 300, 40, 12
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pictures go through a model.
+
+    Attributes:
+        precision: ``"bf16"``, ``"float32"``, or ``"auto"``: bf16 where the processor computes in it.
+        seed: of the noise where the model takes any: another seed, another picture.
+        tile: side in LR pixels of what goes through the network at once, 0 for whole pictures, None to have it chosen by
+            the memory that is free.
+    """
+
+    precision: str = "auto"
+    seed: int = 0
+    tile: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Upscaled:
     """An upscaled picture with the figures of its consistency.
 
     Attributes:
-        picture: uint8 ``(height, width, 3)``, or ``(height, width)`` for grey input.
+        picture: colours and alpha ``scale`` times as high and wide, with all else that the input carried.
         reproduced: share of the input's samples that ``picture`` gives back after downsampling and rounding.
         lr_psnr: dB between the downsampled float output and the input (200 at most).
         lr_psnr_8bit: the same for ``picture``.
         seconds: network, projection and the mending of what rounding would break.
     """
 
-    picture: np.ndarray
+    picture: Picture
     reproduced: float
     lr_psnr: float
     lr_psnr_8bit: float
     seconds: float
+
+    @property
+    def array(self) -> np.ndarray:
+        """The colours alone, ``(height, width, 3)``, or ``(height, width)`` for a grey picture."""
+        colours = self.picture.colours
+        return colours[..., 0] if colours.shape[2] == 1 else colours
 
 
 def upscale(image, model="affmse-x4", precision: str = "auto", seed: int = 0):
@@ -62,10 +84,10 @@ def upscale(image, model="affmse-x4", precision: str = "auto", seed: int = 0):
     if isinstance(model, (str, Path)):
         model = _loaded(str(model), _stamp(model))
     if isinstance(image, (str, Path)):
-        image = read_picture(image, keep_grey=True)
-    elif isinstance(image, Image.Image):
+        return Image.fromarray(upscale_pictures([open_picture(image)], model, Settings(precision, seed))[0].array)
+    if isinstance(image, Image.Image):
         image = to_array(image, keep_grey=True)
-    return Image.fromarray(upscale_array(image, model, precision, seed).picture)
+    return Image.fromarray(upscale_array(image, model, precision, seed).array)
 
 
 def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int = 0) -> Upscaled:
@@ -78,9 +100,22 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int
     """
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)) or not picture.size:
         raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
-    lr = torch.from_numpy(picture.copy()).reshape(*picture.shape[:2], -1).permute(2, 0, 1)[None]
+    return upscale_pictures([Picture(picture.reshape(*picture.shape[:2], -1))], model, Settings(precision, seed))[0]
+
+
+def upscale_pictures(pictures: list[Picture], model, settings: Settings = Settings()) -> list[Upscaled]:
+    """Upscale pictures of one size and kind together, and measure the consistency of each.
+
+    Raises:
+        MemoryError: there is not enough of it, however small the tiles.
+    """
+    return [_upscale(picture, model, settings) for picture in pictures]
+
+
+def _upscale(picture: Picture, model, settings: Settings) -> Upscaled:
+    lr = torch.from_numpy(picture.colours.copy()).permute(2, 0, 1)[None]
     started = time.perf_counter()
-    sr = run_network(model, lr.float() / 255, precision, seed).cpu()
+    sr = run_network(model, lr.float() / 255, settings.precision, settings.seed).cpu()
     saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
     seconds = time.perf_counter() - started
     figures = {
@@ -89,9 +124,7 @@ def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int
         "lr_psnr_8bit": metrics.lr_psnr_8bit(saved, lr, model.downsampler),
     }
     array = saved[0].permute(1, 2, 0).to(torch.uint8).numpy()
-    return Upscaled(
-        array[..., 0] if picture.ndim == 2 else array, seconds=seconds, **{k: float(v) for k, v in figures.items()}
-    )
+    return Upscaled(Picture(array), seconds=seconds, **{k: float(v) for k, v in figures.items()})
 
 
 class Spread:

@@ -1,5 +1,6 @@
 """A picture file ⇄ an array. What is not a picture is said in one line that names the file."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 
-__all__ = ["PictureError", "find_pictures", "picture_size", "read_picture", "to_array", "write_picture"]
+__all__ = [
+    "Picture", "PictureError", "find_pictures", "open_picture", "picture_size", "read_picture", "save_picture", "to_array",
+    "write_picture",
+]  # fmt: skip
 
 # Formats that Pillow opens but that are documents, drawings, films or containers of science data.
 NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -17,6 +21,56 @@ NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
 class PictureError(UserError):
     """A file that cannot be read or written as a picture; the message names it and says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture with all that must survive upscaling, upright.
+
+    Attributes:
+        colours: uint8 or uint16 ``(height, width, channels)``: 1 grey, 3 RGB, 4 CMYK (ink, 0 is none). Not premultiplied.
+        alpha: ``(height, width)`` of the same type, the largest value opaque; None where all is opaque.
+        icc: the colour profile, as in the file.
+        exif: as in the file, without orientation (which was applied) and thumbnail.
+        dpi: pixels per inch, horizontally and vertically.
+        notes: what a user should know of how it was read, a sentence each.
+    """
+
+    colours: np.ndarray
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.colours.shape[1], self.colours.shape[0]
+
+    @property
+    def peak(self) -> int:
+        """The largest value: 255 or 65535."""
+        return int(np.iinfo(self.colours.dtype).max)
+
+
+def open_picture(path: str | Path, frame: int = 0) -> Picture:
+    """Read a picture with all that must survive.
+
+    Raises:
+        PictureError: as :func:`read_picture`.
+    """
+    array = read_picture(path, keep_grey=True)
+    return Picture(array.reshape(*array.shape[:2], -1))
+
+
+def save_picture(path: str | Path, picture: Picture, quality: int | None = None) -> None:
+    """Write a picture with all that it carries; the file appears whole or not at all.
+
+    Raises:
+        PictureError: the format is unknown or cannot hold the picture, or the place cannot be written.
+    """
+    write_picture(path, picture.colours[..., 0] if picture.colours.shape[2] == 1 else picture.colours)
 
 
 def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:

@@ -24,15 +24,15 @@ def downsampled(picture: np.ndarray, scale: int = 4) -> np.ndarray:
 def test_saved_picture_gives_the_input_back(size, precision, model, picture):
     lr = picture[: size[0], : size[1]]
     done = upscale_array(lr, model, precision)
-    assert done.picture.shape == (4 * size[0], 4 * size[1], 3) and done.picture.dtype == np.uint8
-    assert np.array_equal(downsampled(done.picture), lr)
+    assert done.array.shape == (4 * size[0], 4 * size[1], 3) and done.array.dtype == np.uint8
+    assert np.array_equal(downsampled(done.array), lr)
     assert done.reproduced == 1 and done.lr_psnr > 120 and done.lr_psnr_8bit > 45
 
 
 def test_grey_stays_grey(model, picture):
     done = upscale_array(picture[..., 0], model)
-    assert done.picture.shape == (160, 224) and done.reproduced == 1
-    assert np.array_equal(downsampled(done.picture)[..., 0], picture[..., 0])
+    assert done.array.shape == (160, 224) and done.reproduced == 1
+    assert np.array_equal(downsampled(done.array)[..., 0], picture[..., 0])
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -61,7 +61,7 @@ def test_what_has_no_preimage_is_reported_honestly(model):
     """A checkerboard of 0 and 255 asks for an overshoot that no file can hold."""
     board = np.uint8(255 * (np.indices((12, 12)).sum(0) % 2))
     done = upscale_array(np.dstack([board] * 3), model)
-    assert done.reproduced == np.mean(downsampled(done.picture)[..., 0] == board)
+    assert done.reproduced == np.mean(downsampled(done.array)[..., 0] == board)
 
 
 def test_a_free_model_makes_no_promise(picture):
@@ -119,5 +119,5 @@ def test_grey_is_the_mean_of_the_three_outputs(model, picture):
 
 def test_a_picture_that_may_not_be_written_to_is_fine(model, picture, recwarn):
     picture.flags.writeable = False
-    assert upscale_array(picture[::-1], model).picture.shape == (160, 224, 3)
+    assert upscale_array(picture[::-1], model).array.shape == (160, 224, 3)
     assert not [w for w in recwarn if "writ" in str(w.message)]

@@ -34,9 +34,9 @@ def add(commands) -> None:
 
 
 def _upscale(options) -> int:
-    from sr_zoo.engine import Spread, upscale_array
+    from sr_zoo.engine import Settings, Spread, upscale_pictures
     from sr_zoo.hub import load
-    from sr_zoo.picture import PictureError, read_picture, write_picture
+    from sr_zoo.picture import PictureError, open_picture, save_picture
 
     model = load(options.model)
     if options.samples and not model.noise_channels:
@@ -45,11 +45,11 @@ def _upscale(options) -> int:
     failed = 0
     for source, places in zip(options.inputs, targets):
         try:
-            picture, spread = read_picture(source, keep_grey=True), Spread()
+            picture, spread = open_picture(source), Spread()
             for i, target in enumerate(places):
-                done = upscale_array(picture, model, options.precision, options.seed + i)
-                write_picture(target, done.picture)
-                spread.add(done.picture)
+                done = upscale_pictures([picture], model, Settings(options.precision, options.seed + i))[0]
+                save_picture(target, done.picture)
+                spread.add(done.array)
                 _print_proof(source, target, done, model)
         except PictureError as error:
             failed += complain(error, 1)
@@ -64,8 +64,8 @@ def _upscale(options) -> int:
 def _print_proof(source: str, target: Path, done, model) -> None:
     from sr_zoo.errors import percent
 
-    height, width = done.picture.shape[:2]
-    samples = done.picture.size // model.scale**2
+    height, width = done.array.shape[:2]
+    samples = done.array.size // model.scale**2
     share = f"{percent(done.reproduced)} ({round(done.reproduced * samples):,} of {samples:,})"
     print(
         f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
