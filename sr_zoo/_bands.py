@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 DENSE = 64  # LR samples up to which an axis is one dense matrix; benchmarks/speed.py compares
 BLOCK = 16  # LR samples in one block of a larger picture
+MAX_PERIOD = 1024  # of the plane in which the reach of an inverse is looked for
 
 
 class SeparableFilter:
@@ -22,6 +23,10 @@ class SeparableFilter:
         self.rows, self.columns = _Line(rows, scale, period), _Line(columns, scale, period)
         # The spectrum of G is the product of the two axes'.
         self.condition = self.rows.condition * self.columns.condition
+
+    def reach(self, tail: float) -> int:
+        """LR samples in each direction on which Π depends, but for what tails cut below ``tail`` hold."""
+        return max(line.reach(tail) for line in (self.rows, self.columns))
 
     def down(self, hr: Tensor) -> Tensor:
         return self.columns.apply(self.rows.apply(hr, "down", -2), "down", -1)
@@ -45,6 +50,9 @@ class _Line:
         self.condition = _condition(spectrum)
         self.inverse_gram = torch.fft.ifft(1 / spectrum).real if self.condition < torch.inf else None
         self._matrices = {}
+
+    def reach(self, tail: float) -> int:
+        return len(_cut(self.inverse_gram, tail)) // 2 + 2 * _beside(len(self.taps), self.scale)
 
     def apply(self, x: Tensor, what: str, dim: int, tail: float = 0.0, onto: Tensor | None = None) -> Tensor:
         samples = x.shape[dim] // (self.scale if what == "down" else 1)
@@ -90,7 +98,7 @@ class _Line:
         """The Toeplitz matrix of one block: outputs × inputs."""
         if what == "adjoint":
             s, taps = self.scale, self.taps
-            reach = -(-(len(taps) - s) // (2 * s))  # LR samples on either side
+            reach = _beside(len(taps), s)
             outputs, inputs = torch.arange(BLOCK * s)[:, None], torch.arange(BLOCK + 2 * reach) - reach
             position = outputs - s * inputs - (s - len(taps)) // 2
         else:
@@ -116,9 +124,25 @@ class PlaneFilter:
     Works in float64 inside: long sums in the plane would lose a digit in float32 that the projection is meant to keep."""
 
     def __init__(self, taps: Tensor, scale: int, ridge: float, symmetric: bool, period: int):
-        self.taps, self.scale, self.ridge, self.symmetric = taps, scale, ridge, symmetric
+        self.taps, self.scale, self.ridge, self.symmetric, self.period = taps, scale, ridge, symmetric, period
         self.gram_kernel = _gram(taps, (scale, scale))
         self.condition = _condition(_spectrum(self.gram_kernel, (period, period)) + ridge)
+
+    def reach(self, tail: float) -> int:
+        """As that of a separable filter; away from the border G is a convolution, whatever the kernel's symmetry."""
+        period = self.period
+        while True:
+            inverse = torch.fft.ifft2(1 / (_spectrum(self.gram_kernel, (period, period)) + self.ridge)).real
+            # How far from the origin, in the larger of the two directions, each weight of the period lies.
+            away = torch.arange(period).minimum(period - torch.arange(period))
+            rings = torch.zeros(period // 2 + 1, dtype=inverse.dtype)
+            rings.index_add_(0, torch.maximum(away[:, None], away[None]).flatten(), inverse.abs().flatten())
+            beyond = rings.flip(0).cumsum(0).flip(0)
+            solve = int((beyond > tail).sum())
+            # Where the period is too short the tail wraps around, and seems not to end.
+            if solve < period // 2 - 1 or period >= MAX_PERIOD:
+                return solve + 2 * max(_beside(n, self.scale) for n in self.taps.shape)
+            period *= 2
 
     def down(self, hr: Tensor) -> Tensor:
         return self._down(hr.double()).to(hr)
@@ -202,6 +226,11 @@ class _Solve(torch.autograd.Function):
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
+
+
+def _beside(taps: int, scale: int) -> int:
+    """LR samples on either side of one's own that its kernel reaches into."""
+    return max(0, -(-(taps - scale) // (2 * scale)))
 
 
 def _mirror(index: Tensor, size: int) -> Tensor:

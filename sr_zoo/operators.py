@@ -8,6 +8,7 @@ system is solved.
 """
 
 import contextlib
+import functools
 import math
 
 import torch
@@ -75,6 +76,15 @@ class Downsampler:
     def exact(self) -> bool:
         """Whether A A⁺ = I, that is, whether outputs of :meth:`project` agree exactly with the LR picture."""
         return self.ridge == 0
+
+    @functools.cached_property
+    def radius(self) -> int:
+        """LR pixels, in each direction, on which a pixel of :meth:`project` or :meth:`pinv` depends.
+
+        A picture may be projected in pieces that overlap by so many on every side: what lies farther adds up to less than
+        1e-8 of the largest value. A⁺ itself reaches a little less far.
+        """
+        return self._filter.reach(TAIL[torch.float32])
 
     def A(self, hr: Tensor) -> Tensor:
         """Downsample: ``(..., scale·h, scale·w)`` → ``(..., h, w)``."""

@@ -198,6 +198,46 @@ def test_size_must_be_a_multiple():
         Downsampler().A(torch.zeros(9, 10))
 
 
+def interior(operator: Downsampler, halo: int) -> float:
+    """How much Π of a crop with a halo differs, inside, from that of the whole picture; values in [0, 1]."""
+    inside, scale, random = 12, operator.scale, torch.Generator().manual_seed(3)
+    size = inside + 2 * halo + 40
+    x = torch.rand(size, size + 3, generator=random)
+    y = torch.rand(scale * size, scale * (size + 3), generator=random)
+    first, last = 19, 19 + inside + 2 * halo
+    rows = slice(scale * first, scale * last)
+    piece = operator.project(y[rows, rows], x[first:last, first:last])
+    kept = slice(scale * halo, scale * (halo + inside))
+    return largest(piece[kept, kept] - operator.project(y, x)[rows, rows][kept, kept])
+
+
+@pytest.mark.parametrize(
+    "kernel, scale, ridge",
+    [
+        ("bicubic", 2, 0), ("bicubic", 3, 0), ("bicubic", 4, 0), ("bicubic", 8, 0), ("box", 3, 0), ("gaussian:1.2", 2, 0),
+        ("gaussian:1.2", 4, 0), (SKEW, 2, 0), (SKEW, 4, 0), (ROUND, 4, 0), ("bicubic", 4, 1e-2), (SKEW, 3, 1e-2),
+        ("gaussian:3", 2, 1e-3), ([[1.0]], 3, 0),
+    ],
+)  # fmt: skip
+def test_pieces_that_overlap_by_the_radius_are_projected_as_the_whole(kernel, scale, ridge):
+    operator = Downsampler(kernel, scale, ridge)
+    assert interior(operator, operator.radius) < 1e-6
+
+
+@pytest.mark.parametrize("kernel, ridge", [("bicubic", 0), ("gaussian:1.2", 0), ("bicubic", 1e-2), (SKEW, 0)])
+def test_the_radius_is_not_far_larger_than_needed(kernel, ridge):
+    operator = Downsampler(kernel, 2, ridge)
+    assert interior(operator, operator.radius // 3) > 1e-6
+    assert operator.radius < 40
+
+
+def test_the_radius_is_found_where_the_inverse_is_longer_than_the_first_period():
+    operator = Downsampler(ROUND, 2, ridge=1e-3)
+    expected = operator.radius
+    operator._filter.period = 16
+    assert operator._filter.reach(1e-8) == expected > 16
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gpu_equals_cpu(kernel):
