@@ -8,9 +8,11 @@ from PIL import Image
 import sr_zoo
 from sr_zoo import MSE, metrics
 from sr_zoo.benchmark import PseudoInverse
-from sr_zoo.engine import _missing, run_network, to_bytes, upscale_array
+from sr_zoo.engine import upscale_array
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError
+from sr_zoo.rounding import _missing, to_bytes
+from sr_zoo.tiles import run_network
 
 
 def downsampled(picture: np.ndarray, scale: int = 4) -> np.ndarray:
