@@ -20,6 +20,9 @@ __all__ = ["Errors", "Strip", "measure", "saved_planes", "strips"]
 # HR pixels in a strip. Not by the memory that is free: the same picture shall give the same file everywhere.
 STRIP = 8_000_000
 SHORTEST = 16  # LR rows
+# LR rows that the next strip may change again: with the ones above as they are and ŷ below, samples between the two would
+# sometimes have nothing left that gives them back.
+RESUMED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +100,29 @@ def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None
             inside = strip.inside()
             again = model.downsampler.A(strip.sr.double())[..., inside, :]
             errors.add(again - strip.lr[..., inside, :])
+            # Above ``done`` all is written; from there to the strip's first row the one before it was only the first to try.
+            done = max(strip.top, strip.first - RESUMED) if strip.first else 0
             rows = slice(strip.top * scale, strip.bottom * scale)
+            written = _tensor(canvas[rows.start : strip.first * scale, :, group]) if strip.first else None
             wanted = Wanted(
                 lr=_tensor(values[strip.top : strip.bottom, :, group]),
                 peak=peak,
                 opacity=None if saved_alpha is None else _tensor(saved_alpha[rows, :, None]) / peak,
                 visible=None if alpha is None else _tensor(alpha[strip.top : strip.bottom, :, None]) > 0,
-                saved=_tensor(canvas[rows.start : strip.first * scale, :, group]) if strip.first > strip.top else None,
-                rows=(max(0, inside.start - model.downsampler.reach), inside.stop),
+                saved=written[..., : (done - strip.top) * scale, :] if done > strip.top else None,
+                rows=(max(0, done - strip.top - model.downsampler.reach), inside.stop),
             )
             y = strip.sr * peak
             if ink:
                 y = wanted.premultiplied(torch.full_like(y, peak)) - y
-            colours = to_values(y, wanted, model.downsampler) if model.exact else wanted.rendered(y, scale)
-            own = colours[0, :, strip.inside(scale)].permute(1, 2, 0)
-            canvas[strip.first * scale : strip.last * scale, :, group] = own.numpy().astype(values.dtype)
+            if not model.exact:
+                done, colours = strip.first, wanted.rendered(y, scale)
+            else:
+                if written is not None:
+                    y[..., : written.shape[-2], :] = wanted.premultiplied(written)
+                colours = to_values(y, wanted, model.downsampler)
+            own = colours[0, :, (done - strip.top) * scale : inside.stop * scale].permute(1, 2, 0)
+            canvas[done * scale : strip.last * scale, :, group] = own.numpy().astype(values.dtype)
     return canvas
 
 
