@@ -48,7 +48,7 @@ class Upscaled:
         samples: number of the input's samples: colours where it is not wholly transparent, and alpha.
         reproduced: share of them that ``picture`` gives back after downsampling and rounding. With alpha, a colour is given back
             where the premultiplied picture, downsampled, has it at the downsampled alpha.
-        lr_psnr: dB between the downsampled float output and the input (200 at most).
+        lr_psnr: dB between the downsampled float output and the input (200 at most); of a large picture, in parts of it.
         lr_psnr_8bit: the same for ``picture``.
         seconds: network, projection and the mending of what rounding would break.
     """

@@ -26,7 +26,7 @@ def quantize(x: Tensor) -> Tensor:
 
 def round_clip(x: Tensor, peak: int = 255) -> Tensor:
     """Values around 0…peak, rounded half up and clipped as MATLAB's uint8 (uint16 with a peak of 65535)."""
-    return torch.floor(x + 0.5).clamp(0, peak)
+    return (x + 0.5).floor_().clamp_(0, peak)
 
 
 def luma(picture: Tensor) -> Tensor:

@@ -8,15 +8,12 @@ from torch.nn import functional as F
 
 from sr_zoo import metrics
 from sr_zoo.operators import Downsampler
+from sr_zoo.pocs import Constraints, satisfy
 
-__all__ = ["Wanted", "to_bytes", "to_values"]
+__all__ = ["Wanted", "downsampled", "to_bytes", "to_values"]
 
-# Alternating projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then these
-# have, as far as we can tell, no exact pre-image, and are given up, SURRENDERS times. MENDS tries are made at the rounding.
-ROUNDS, PATIENCE, SURRENDERS, MENDS = 300, 40, 3, 12
-# Samples within SLACK levels count as met. Chosen on contrast-stretched validation pictures: without slack or relaxation it
-# takes twice the rounds, with more of either some pictures never end.
-SLACK, RELAXATION = 0.25, 1.8
+# What has no pre-image, as far as we can tell, is given up, so many times; and so many tries are made at the rounding.
+SURRENDERS, MENDS = 3, 12
 
 
 @dataclasses.dataclass
@@ -81,96 +78,74 @@ def to_values(y: Tensor, wanted: Wanted, downsampler: Downsampler) -> Tensor:
     Args:
         y: ``(1, colours, H, W)`` in about 0…peak, premultiplied where ``wanted`` has an opacity. It is overwritten.
     """
-    task = _Task(wanted, downsampler)
-    y, start = task.clamped(y.contiguous()), None
+    constraints, unit = _constraints(wanted, downsampler)
+    y = y.contiguous().clamp_(min=0).clamp_(max=constraints.high)
+    if wanted.saved is not None:
+        y[..., : wanted.saved.shape[-2], :] = wanted.premultiplied(wanted.saved)
+    start = y.clone()
     for _ in range(SURRENDERS):
-        missing = task.missing(y)
-        if not task.count(missing):
-            break
-        start = y.clone() if start is None else start
-        y, missing = task.alternate(y, missing)
-        hopeless = task.give_up(missing)
+        y, lacks = satisfy(y, constraints)
+        hopeless = _give_up(constraints, lacks)
         if not hopeless.any():
             break
         y = torch.where(hopeless, start, y)
-    return task.rounded(y)
+    return _rounded(y, wanted, constraints.asked, unit, downsampler)
 
 
-class _Task:
-    """One picture or strip: what is asked of it, and how far it is met."""
-
-    def __init__(self, wanted: Wanted, downsampler: Downsampler):
-        self.wanted, self.downsampler = wanted, downsampler
-        if wanted.opacity is None:
-            self.unit, self.high = 1.0, wanted.peak
-        else:
-            self.unit, self.high = downsampler.A(wanted.opacity.double()), wanted.peak * wanted.opacity
-        self.saved = None if wanted.saved is None else wanted.premultiplied(wanted.saved)
-        self.target = (wanted.lr * self.unit).float()
-        self.asked = torch.ones_like(wanted.lr, dtype=torch.bool)
-        self.asked[..., : wanted.rows[0], :] = False  # only rows that are written already decide these
-        if wanted.visible is not None:
-            self.asked &= wanted.visible
-
-    def clamped(self, y: Tensor) -> Tensor:
-        y = y.clamp_(min=0).clamp_(max=self.high)
-        if self.saved is not None:
-            y[..., : self.saved.shape[-2], :] = self.saved
-        return y
-
-    def missing(self, y: Tensor) -> Tensor:
-        unit = self.unit if self.wanted.opacity is None else self.unit.float()
-        return torch.where(self.asked, _missing(self.downsampler.A(y), self.target, unit, self.wanted.peak), 0.0)
-
-    def count(self, wrong: Tensor) -> int:
-        return int(wrong[..., slice(*self.wanted.rows), :].count_nonzero())
-
-    def alternate(self, y: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Alternating projections until nothing is missing or nothing is gained any more."""
-        fewest, found = self.count(missing), 0
-        for number in range(1, ROUNDS):
-            y = self.clamped(self.downsampler.pinv(RELAXATION * missing, onto=y))
-            missing = self.missing(y)
-            count = self.count(missing)
-            if count < fewest:
-                fewest, found = count, number
-            if count == 0 or number - found == PATIENCE:
-                break
-        return y, missing
-
-    def give_up(self, missing: Tensor) -> Tensor:
-        """Ask no longer where more is missing than an eye forgives, half a level of 8 bits; returns where in the large picture.
-
-        What is nearer, as at the last digits of 16 bits, is left as near as it came.
-        """
-        far = missing.abs() > 0.5 * self.wanted.peak / 255
-        hopeless = F.max_pool2d(far.float(), 3, 1, 1)
-        self.asked &= hopeless == 0
-        scale = self.downsampler.scale
-        return hopeless.repeat_interleave(scale, -2).repeat_interleave(scale, -1) > 0
-
-    def rounded(self, y: Tensor) -> Tensor:
-        """Round; where that makes a sample of A y wrong, half its error shifts the rounding there. The best of a few tries."""
-        wanted, best, fewest, shift = self.wanted, None, y.numel(), torch.zeros_like(y)
-        for _ in range(MENDS):
-            colours = wanted.rendered(y + shift, self.downsampler.scale)
-            if wanted.saved is not None:
-                colours[..., : wanted.saved.shape[-2], :] = wanted.saved
-            # In float64, as whoever checks the file would: a sample just at half a level must not depend on the precision.
-            again = self.downsampler.A(wanted.premultiplied(colours.double()))
-            wrong = self.asked & (metrics.round_clip(again / self.unit, wanted.peak) != wanted.lr)
-            count = self.count(wrong)
-            if count < fewest:
-                best, fewest = colours, count
-            if count == 0:
-                break
-            error = (wanted.lr * self.unit - again).float()
-            shift = self.downsampler.pinv(0.5 * torch.where(wrong, error, 0.0), onto=shift)
-        return best
+def downsampled(saved: Tensor, lr: Tensor, peak: int, downsampler: Downsampler, unit: Tensor | float = 1.0) -> Tensor:
+    """A of saved integers, as precise as it takes to say which samples, rounded, are those of ``lr``: a sample just at half a level
+    must not depend on float32, so where there is one, all is in float64, as whoever checks the file would have it.
+    """
+    if peak == 255:
+        again = downsampler.A(saved.float())
+        # Above 2⁻²⁴ of the peak times the length of the sums.
+        if not (((again / unit - lr).abs() - 0.5).abs() < 2e-3).any():
+            return again
+    return downsampler.A(saved.double())
 
 
-def _missing(again: Tensor, target: Tensor, unit=1.0, peak: int = 255) -> Tensor:
-    """What A y lacks where it is not good enough."""
-    missing, slack = target - again, SLACK * unit
-    free = ((target == 0) & (again <= slack)) | ((target == peak * unit) & (again >= peak * unit - slack))
-    return torch.where(free | (missing.abs() <= slack), 0.0, missing)
+def _constraints(wanted: Wanted, downsampler: Downsampler) -> tuple[Constraints, Tensor | float]:
+    """What is asked, and the unit of its samples in float64."""
+    asked = torch.zeros_like(wanted.lr, dtype=torch.bool)
+    asked[..., slice(*wanted.rows), :] = True
+    if wanted.visible is not None:
+        asked &= wanted.visible
+    fixed, scale = None, downsampler.scale
+    if wanted.saved is not None:
+        fixed = torch.zeros(1, 1, wanted.lr.shape[-2] * scale, wanted.lr.shape[-1] * scale, dtype=torch.bool)
+        fixed[..., : wanted.saved.shape[-2], :] = True
+    if wanted.opacity is None:
+        return Constraints(downsampler, wanted.lr, 1.0, wanted.peak, wanted.peak, asked, fixed), 1.0
+    unit = downsampler.A(wanted.opacity.double())
+    target, high = (wanted.lr * unit).float(), wanted.peak * wanted.opacity
+    return Constraints(downsampler, target, unit.float(), wanted.peak, high, asked, fixed), unit
+
+
+def _give_up(constraints: Constraints, lacks: Tensor) -> Tensor:
+    """Ask no longer where more is missing than an eye forgives, half a level of 8 bits; returns where in the large picture.
+
+    What is nearer, as at the last digits of 16 bits, is left as near as it came.
+    """
+    hopeless = F.max_pool2d((lacks.abs() > 0.5 * constraints.peak / 255).float(), 3, 1, 1)
+    constraints.asked &= hopeless == 0
+    scale = constraints.downsampler.scale
+    return hopeless.repeat_interleave(scale, -2).repeat_interleave(scale, -1) > 0
+
+
+def _rounded(y: Tensor, wanted: Wanted, asked: Tensor, unit: Tensor | float, downsampler: Downsampler) -> Tensor:
+    """Round; where that makes a sample of A y wrong, half its error shifts the rounding there. The best of a few tries."""
+    best, fewest, shift = None, y.numel(), None
+    for _ in range(MENDS):
+        colours = wanted.rendered(y if shift is None else y + shift, downsampler.scale)
+        if wanted.saved is not None:
+            colours[..., : wanted.saved.shape[-2], :] = wanted.saved
+        again = downsampled(wanted.premultiplied(colours), wanted.lr, wanted.peak, downsampler, unit)
+        wrong = asked & (metrics.round_clip(again / unit, wanted.peak) != wanted.lr)
+        count = int(wrong.count_nonzero())
+        if count < fewest:
+            best, fewest = colours, count
+        if count == 0:
+            break
+        error = 0.5 * torch.where(wrong, (wanted.lr * unit - again).float(), 0.0)
+        shift = downsampler.pinv(error) if shift is None else downsampler.pinv(error, onto=shift)
+    return best

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sr_zoo import metrics
 from sr_zoo.picture import Picture
-from sr_zoo.rounding import Wanted, to_values
+from sr_zoo.rounding import Wanted, downsampled, to_values
 from sr_zoo.tiles import RawRows, free_memory
 
 __all__ = ["Errors", "Strip", "measure", "saved_planes", "strips"]
@@ -23,6 +23,7 @@ SHORTEST = 16  # LR rows
 # LR rows that the next strip may change again: with the ones above as they are and ŷ below, samples between the two would
 # sometimes have nothing left that gives them back.
 RESUMED = 8
+SAMPLE = 128  # LR rows and columns of a strip on which the error of ŷ is measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +99,7 @@ def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None
         read = _reader(values[..., group], alpha, ink)
         for strip in strips(model, read, (height, width), settings):
             inside = strip.inside()
-            again = model.downsampler.A(strip.sr.double())[..., inside, :]
-            errors.add(again - strip.lr[..., inside, :])
+            errors.add(_float_error(strip, model.downsampler))
             # Above ``done`` all is written; from there to the strip's first row the one before it was only the first to try.
             done = max(strip.top, strip.first - RESUMED) if strip.first else 0
             rows = slice(strip.top * scale, strip.bottom * scale)
@@ -110,7 +110,7 @@ def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None
                 opacity=None if saved_alpha is None else _tensor(saved_alpha[rows, :, None]) / peak,
                 visible=None if alpha is None else _tensor(alpha[strip.top : strip.bottom, :, None]) > 0,
                 saved=written[..., : (done - strip.top) * scale, :] if done > strip.top else None,
-                rows=(max(0, done - strip.top - model.downsampler.reach), inside.stop),
+                rows=(max(0, done - strip.top - model.downsampler.reach), inside.stop + RESUMED),
             )
             y = strip.sr * peak
             if ink:
@@ -147,7 +147,11 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
     for first, last, top, bottom in _rows(height, width, scale, model.downsampler.reach):
         rows, own, inside = slice(top * scale, bottom * scale), slice(first, last), slice(first - top, last - top)
         # A file may have another depth: what counts is what it says on the scale of the input.
-        large = _tensor(saved.colours[rows]).double() * (peak / saved.peak)
+        large = (
+            _tensor(saved.colours[rows])
+            if saved.peak == peak
+            else _tensor(saved.colours[rows]).double() * (peak / saved.peak)
+        )
         small, unit, asked = _tensor(source.colours[own]).double(), 1.0, torch.tensor(True)
         if source.alpha is not None:
             alpha = _tensor(saved.alpha[rows, :, None]).double() * (peak / saved.peak)
@@ -156,13 +160,31 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
             right += int((metrics.round_clip(unit, peak) == goal).sum())
             samples += goal.numel()
             errors.add((unit - goal) / peak)
-            large, asked = large * alpha, goal > 0
-        again = model.downsampler.A(large)[..., inside, :] / unit
+            large, asked = large.double() * alpha, goal > 0
+        if saved.peak == peak and source.alpha is None:
+            again = downsampled(large, _tensor(source.colours[top:bottom]), peak, model.downsampler)[..., inside, :]
+        else:
+            again = model.downsampler.A(large.double())[..., inside, :] / unit
         asked = asked.expand_as(small)
         right += int(((metrics.round_clip(again, peak) == small) & asked).sum())
         samples += int(asked.sum())
         errors.add((again - small)[asked] / peak)
     return samples, right / samples if samples else 1.0, errors.psnr
+
+
+def _float_error(strip: Strip, downsampler) -> Tensor:
+    """A ŷ − x in float64, so that it measures ŷ and not itself; of the middle of a large strip, as that would take longer than ŷ."""
+    reach, scale, side = downsampler.reach, downsampler.scale, strip.lr.shape[-1]
+    (top, bottom), (left, right) = _middle(strip.first - strip.top, strip.last - strip.top), _middle(0, side)
+    low, high = max(0, top - reach), min(strip.lr.shape[-2], bottom + reach)
+    begin, end = max(0, left - reach), min(side, right + reach)
+    again = downsampler.A(strip.sr[..., low * scale : high * scale, begin * scale : end * scale].double())
+    return again[..., top - low : bottom - low, left - begin : right - begin] - strip.lr[..., top:bottom, left:right]
+
+
+def _middle(first: int, last: int) -> tuple[int, int]:
+    spare = max(0, last - first - SAMPLE) // 2
+    return first + spare, last - spare
 
 
 def _rows(height: int, width: int, scale: int, halo: int) -> Iterator[tuple[int, int, int, int]]:

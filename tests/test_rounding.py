@@ -7,7 +7,8 @@ import torch
 from sr_zoo import metrics
 from sr_zoo.benchmark import PseudoInverse
 from sr_zoo.operators import Downsampler
-from sr_zoo.rounding import Wanted, _missing, to_bytes, to_values
+from sr_zoo.pocs import missing
+from sr_zoo.rounding import Wanted, to_bytes, to_values
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -29,7 +30,7 @@ def test_a_saturated_sample_bounds_from_one_side_only():
     """What MATLAB would clip to 0 or 255 is right as it is; anything else is pulled by what it lacks."""
     target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0])
     again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0])
-    assert _missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
+    assert missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
 
 
 def test_16_bits(model):
