@@ -76,7 +76,7 @@ class _Line:
             if first >= 0 and last <= size:
                 window = planes.narrow(dim, first, last - first)
             else:
-                window = planes.index_select(dim, _mirror(torch.arange(first, last, device=x.device), size))
+                window = planes.index_select(dim, mirror(torch.arange(first, last, device=x.device), size))
             piece = torch.bmm(shared, window) if dim == -2 else torch.bmm(window, shared)
             if start + hop > size:  # the last block may be cut short
                 piece = piece.narrow(dim, 0, (size - start) * band.shape[0] // hop)
@@ -194,7 +194,7 @@ class PlaneFilter:
             # Negative where the kernel is smaller than a block: then part of each block is not seen at all.
             before = (taps - self.scale) // 2
             index = torch.arange(-before, size - self.scale - before + taps, device=device)
-            yield dim, _mirror(index, size)
+            yield dim, mirror(index, size)
 
 
 class _Solve(torch.autograd.Function):
@@ -233,7 +233,7 @@ def _beside(taps: int, scale: int) -> int:
     return max(0, -(-(taps - scale) // (2 * scale)))
 
 
-def _mirror(index: Tensor, size: int) -> Tensor:
+def mirror(index: Tensor, size: int) -> Tensor:
     """Half-sample symmetric border, periodic: right for any distance, also beyond one picture's width."""
     index = index.remainder(2 * size)
     return torch.where(index < size, index, 2 * size - 1 - index)

@@ -54,6 +54,7 @@ class SuperResolver(Trained):
 
     parts = ("free", "regression")
     folder = None  # the checkpoint folder that it was loaded from
+    precisions = ("bf16", "float32")  # those that its network may be computed in
 
     def __init__(
         self,
