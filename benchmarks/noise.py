@@ -5,8 +5,8 @@ HR, means over the middle 256×256 pixels of each photo:
 
 - ``ridge``: the network's ỹ is taken as it is and Π is regularised, y + Aᵀ(AAᵀ + εI)⁻¹(x − A y), from hard (ε = 0) to nearly free.
   ``visible_error`` is τ, the standard deviation of A ỹ against the clean LR picture in levels: what the rule ε = σ² / τ² would need;
-- ``noise_level``: input and Π as ``model.see_through(noise_level=…)`` has them, with LR-PSNR of the float output against the noisy input
-  and the share of its samples that the saved picture gives back.
+- ``noise_level``: input and Π as ``model.see_through(noise_level=…)`` has them; with LR-PSNR of the float output against the noisy
+  input, and the share of its samples that the saved picture gives back.
 
 Writes benchmarks/results/noise.json. The rule is chosen here, on validation pictures.
 """
