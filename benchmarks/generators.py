@@ -26,8 +26,8 @@ from benchmarks import experiment
 from benchmarks.common import RESULTS, ROOT, write_json
 from benchmarks.speed import medians
 from sr_zoo import AffMSE, SRDataModule
-from sr_zoo.engine import bf16_is_fast, run_network
 from sr_zoo.files import whole
+from sr_zoo.tiles import bf16_is_fast, run_network
 
 SCALE, BASE = 4, "affmse-x4"
 NETWORKS = {

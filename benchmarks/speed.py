@@ -20,9 +20,9 @@ import sr_zoo
 from benchmarks.common import RESULTS, write_json
 from sr_zoo import SRDataModule, _bands
 from sr_zoo.data import _Crops
-from sr_zoo.engine import bf16_is_fast, run_network
 from sr_zoo.optimizers import make_optimizers
 from sr_zoo.picture import write_picture
+from sr_zoo.tiles import bf16_is_fast, run_network
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class _Line:
         self._matrices = {}
 
     def reach(self, tail: float) -> int:
-        return len(_cut(self.inverse_gram, tail)) // 2 + 2 * _beside(len(self.taps), self.scale)
+        return len(_cut(self.inverse_gram, tail)) // 2 + 2 * beside(len(self.taps), self.scale)
 
     def apply(self, x: Tensor, what: str, dim: int, tail: float = 0.0, onto: Tensor | None = None) -> Tensor:
         samples = x.shape[dim] // (self.scale if what == "down" else 1)
@@ -98,7 +98,7 @@ class _Line:
         """The Toeplitz matrix of one block: outputs × inputs."""
         if what == "adjoint":
             s, taps = self.scale, self.taps
-            reach = _beside(len(taps), s)
+            reach = beside(len(taps), s)
             outputs, inputs = torch.arange(BLOCK * s)[:, None], torch.arange(BLOCK + 2 * reach) - reach
             position = outputs - s * inputs - (s - len(taps)) // 2
         else:
@@ -141,7 +141,7 @@ class PlaneFilter:
             solve = int((beyond > tail).sum())
             # Where the period is too short the tail wraps around, and seems not to end.
             if solve < period // 2 - 1 or period >= MAX_PERIOD:
-                return solve + 2 * max(_beside(n, self.scale) for n in self.taps.shape)
+                return solve + 2 * max(beside(n, self.scale) for n in self.taps.shape)
             period *= 2
 
     def down(self, hr: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
 
 
-def _beside(taps: int, scale: int) -> int:
+def beside(taps: int, scale: int) -> int:
     """LR samples on either side of one's own that its kernel reaches into."""
     return max(0, -(-(taps - scale) // (2 * scale)))
 

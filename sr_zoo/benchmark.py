@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sr_zoo import metrics
-from sr_zoo.engine import run_network, to_bytes
 from sr_zoo.errors import one_line, percent
 from sr_zoo.files import expanded, whole
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
+from sr_zoo.rounding import to_bytes
+from sr_zoo.tiles import run_network
 
 __all__ = ["PROTOCOL", "SETS", "benchmark", "format_table", "open_set", "write_results"]
 

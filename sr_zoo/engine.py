@@ -1,4 +1,8 @@
-"""Upscaling: pictures through a model, and saving to 8 bits without losing the proof of consistency."""
+"""Upscaling: pictures through a model, and into the integers of a file without losing the proof of consistency.
+
+A picture is worked off in strips of rows, so that only its integers are ever held whole: ỹ from tiles of the network, ŷ from the
+consistency on the strip with a halo on which A⁺ no longer depends, then the rounding that keeps A of the result.
+"""
 
 import dataclasses
 import functools
@@ -9,16 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_zoo import metrics
-from sr_zoo.operators import Downsampler
-from sr_zoo.picture import Picture, PictureError, open_picture, to_array
+from sr_zoo.picture import Picture, PictureError, open_picture
+from sr_zoo.strips import Errors, measure, saved_planes, strips
 
-__all__ = ["PRECISIONS", "Settings", "Spread", "Upscaled", "to_bytes", "upscale", "upscale_array", "upscale_pictures"]
-
-PRECISIONS = ("auto", "bf16", "float32")
-# Alternating projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then the
-# input has, as far as we can tell, no exact 8-bit pre-image. MENDS tries are made at the rounding.
-ROUNDS, PATIENCE, MENDS = 300, 40, 12
+__all__ = [
+    "Settings", "Spread", "Upscaled", "measure", "super_resolve", "upscale", "upscale_array", "upscale_pictures",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Settings:
         seed: of the noise where the model takes any: another seed, another picture.
         tile: side in LR pixels of what goes through the network at once, 0 for whole pictures, None to have it chosen by
             the memory that is free.
+        scratch: folder for the rows of a picture that is too large for the memory; that of temporary files if None.
     """
 
     precision: str = "auto"
     seed: int = 0
     tile: int | None = None
+    scratch: str | Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +45,16 @@ class Upscaled:
 
     Attributes:
         picture: colours and alpha ``scale`` times as high and wide, with all else that the input carried.
-        reproduced: share of the input's samples that ``picture`` gives back after downsampling and rounding.
+        samples: number of the input's samples: colours where it is not wholly transparent, and alpha.
+        reproduced: share of them that ``picture`` gives back after downsampling and rounding. With alpha, a colour is given back
+            where the premultiplied picture, downsampled, has it at the downsampled alpha.
         lr_psnr: dB between the downsampled float output and the input (200 at most).
         lr_psnr_8bit: the same for ``picture``.
         seconds: network, projection and the mending of what rounding would break.
     """
 
     picture: Picture
+    samples: int
     reproduced: float
     lr_psnr: float
     lr_psnr_8bit: float
@@ -57,7 +62,7 @@ class Upscaled:
 
     @property
     def array(self) -> np.ndarray:
-        """The colours alone, ``(height, width, 3)``, or ``(height, width)`` for a grey picture."""
+        """The colours alone, ``(height, width, channels)``, or ``(height, width)`` for a grey picture."""
         colours = self.picture.colours
         return colours[..., 0] if colours.shape[2] == 1 else colours
 
@@ -72,59 +77,68 @@ def upscale(image, model="affmse-x4", precision: str = "auto", seed: int = 0):
         seed: of the noise where the model takes any: another seed, another picture.
 
     Returns:
-        ``PIL.Image.Image``, RGB or grey as the input, ``model.scale`` times as wide and high. Downsampled, it gives the
-        input back wherever the model is consistent and the input has a pre-image in 0…255.
+        ``PIL.Image.Image``, RGB or grey, with alpha, as the input, ``model.scale`` times as wide and high. Downsampled, it
+        gives the input back wherever the model is consistent and the input has a pre-image in 0…255. Pillow has no colours
+        of 16 bits; the command line and :func:`upscale_pictures` keep them.
 
     Raises:
         PictureError: the picture cannot be read.
         CheckpointError: the model cannot be loaded.
     """
-    from PIL import Image
+    from sr_zoo.picture import from_pillow, to_pillow
 
     if isinstance(model, (str, Path)):
         model = _loaded(str(model), _stamp(model))
-    if isinstance(image, (str, Path)):
-        return Image.fromarray(upscale_pictures([open_picture(image)], model, Settings(precision, seed))[0].array)
-    if isinstance(image, Image.Image):
-        image = to_array(image, keep_grey=True)
-    return Image.fromarray(upscale_array(image, model, precision, seed).array)
+    if isinstance(image, np.ndarray):
+        return to_pillow(upscale_array(image, model, precision, seed).picture)
+    picture = open_picture(image) if isinstance(image, (str, Path)) else from_pillow(image)
+    return to_pillow(upscale_pictures([picture], model, Settings(precision, seed))[0].picture)
 
 
 def upscale_array(picture: np.ndarray, model, precision: str = "auto", seed: int = 0) -> Upscaled:
-    """Upscale a uint8 array ``(height, width, 3)`` or ``(height, width)`` and measure its consistency.
+    """Upscale a uint8 or uint16 array ``(height, width, 3)`` or ``(height, width)`` and measure its consistency.
 
     A grey picture goes through the network as three equal colours, whose outputs are averaged.
 
     Raises:
         PictureError: another dtype or shape.
     """
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)) or not picture.size:
-        raise PictureError(f"expected uint8 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}")
+    known = picture.dtype in (np.uint8, np.uint16) and picture.ndim in (2, 3) and picture.shape[2:] in ((), (3,))
+    if not known or not picture.size:
+        raise PictureError(
+            f"expected uint8 or uint16 (height, width, 3) or (height, width), got {picture.dtype} {picture.shape}"
+        )
     return upscale_pictures([Picture(picture.reshape(*picture.shape[:2], -1))], model, Settings(precision, seed))[0]
 
 
 def upscale_pictures(pictures: list[Picture], model, settings: Settings = Settings()) -> list[Upscaled]:
-    """Upscale pictures of one size and kind together, and measure the consistency of each.
+    """Upscale pictures and measure the consistency of each.
 
     Raises:
+        PictureError: a picture without pixels.
         MemoryError: there is not enough of it, however small the tiles.
+        NotANumber: the network's output is not finite.
     """
     return [_upscale(picture, model, settings) for picture in pictures]
 
 
+def super_resolve(model, lr: Tensor, settings: Settings = Settings(precision="float32")) -> Tensor:
+    """ŷ in float32 for one picture ``(1, 3 or 1, h, w)`` in [0, 1], from tiles and strips; on the CPU, before any rounding."""
+    made = strips(model, lambda top, bottom: lr[..., top:bottom, :], lr.shape[-2:], settings)
+    return torch.cat([strip.sr[..., strip.inside(model.scale), :] for strip in made], -2)
+
+
 def _upscale(picture: Picture, model, settings: Settings) -> Upscaled:
-    lr = torch.from_numpy(picture.colours.copy()).permute(2, 0, 1)[None]
-    started = time.perf_counter()
-    sr = run_network(model, lr.float() / 255, settings.precision, settings.seed).cpu()
-    saved = to_bytes(sr, lr, model.downsampler if model.exact else None)
+    if not picture.colours.size:
+        raise PictureError(f"a picture of {picture.size[0]}×{picture.size[1]} has no pixels")
+    started, errors, alpha = time.perf_counter(), Errors(), None
+    if picture.alpha is not None:
+        alpha = saved_planes(picture.alpha[..., None], model, settings, errors)[..., 0]
+    colours = saved_planes(picture.colours, model, settings, errors, picture.alpha, alpha)
     seconds = time.perf_counter() - started
-    figures = {
-        "reproduced": metrics.reproduced(saved, lr, model.downsampler),
-        "lr_psnr": metrics.lr_psnr(sr, lr / 255, model.downsampler),
-        "lr_psnr_8bit": metrics.lr_psnr_8bit(saved, lr, model.downsampler),
-    }
-    array = saved[0].permute(1, 2, 0).to(torch.uint8).numpy()
-    return Upscaled(Picture(array), seconds=seconds, **{k: float(v) for k, v in figures.items()})
+    done = dataclasses.replace(picture, colours=colours, alpha=alpha)
+    samples, reproduced, psnr = measure(done, picture, model)
+    return Upscaled(done, samples, reproduced, errors.psnr, psnr, seconds)
 
 
 class Spread:
@@ -143,96 +157,6 @@ class Spread:
     def deviation(self) -> float:
         """Standard deviation of a sample of the picture over all that were added, mean over pixels and colours."""
         return float(np.sqrt(self.squares / self.count).mean())
-
-
-@torch.inference_mode()
-def run_network(model, lr: Tensor, precision: str = "auto", seed: int = 0) -> Tensor:
-    """ŷ in float32 for ``lr`` ``(batch, 3 or 1, h, w)`` in [0, 1]; grey comes back as one colour."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-    lr = lr.to(getattr(model, "device", lr.device))
-    grey = lr.shape[1] == 1
-    low = precision == "bf16" or (precision == "auto" and bf16_is_fast())
-    try:
-        with torch.autocast(lr.device.type, torch.bfloat16, enabled=low):
-            noise = {"seed": seed} if getattr(model, "noise_channels", 0) else {}
-            sr = model(lr.expand(-1, 3, -1, -1) if grey else lr, **noise)
-    except RuntimeError as error:
-        # torch has no class of its own for the processor's memory.
-        if "allocate memory" in str(error) or isinstance(error, torch.cuda.OutOfMemoryError):
-            raise MemoryError(f"not enough memory for a picture of {lr.shape[-1]}×{lr.shape[-2]}") from None
-        raise
-    return sr.mean(1, keepdim=True) if grey else sr
-
-
-@torch.inference_mode()
-def to_bytes(sr: Tensor, lr: Tensor, downsampler: Downsampler | None) -> Tensor:
-    """Round to the 8-bit values 0…255 (as float32) such that A of them, rounded and clipped, is again ``lr``.
-
-    Rounding alone moves A ŷ by far less than half a level, clamping to [0, 255] does not: the two constraints are met by
-    alternating projections (POCS) onto {A y ≈ x} and [0, 255]. Samples of A y within SLACK of x count as met, and those
-    of x at 0 or 255 bound A y from one side only, so only what would come out wrong is pulled. Where the rounding itself
-    makes a sample wrong (at small scales a sample is the mean of few pixels), half its error shifts the rounding there.
-
-    Args:
-        sr: ``(1, colours, H, W)`` in about [0, 1].
-        lr: ``(1, colours, h, w)`` in 0…255.
-        downsampler: None for a model that promises no consistency: then plain rounding.
-    """
-    if downsampler is None:
-        return metrics.quantize(sr)
-    target = lr.float()
-    y = (sr.float() * 255).contiguous()
-    fewest, found = target.numel() + 1, 0
-    for number in range(ROUNDS):
-        y = y.clamp_(0, 255)
-        missing = _missing(downsampler.A(y), target)
-        count = int(missing.count_nonzero())
-        if count < fewest:
-            fewest, found = count, number
-        if count == 0 or number - found == PATIENCE:
-            break
-        y = downsampler.pinv(RELAXATION * missing, onto=y)
-    return _rounded(y, target, downsampler)
-
-
-# Chosen on contrast-stretched validation pictures: without slack or relaxation it takes twice the rounds, with more of
-# either some pictures never end.
-SLACK, RELAXATION = 0.25, 1.8
-
-
-def _missing(again: Tensor, target: Tensor) -> Tensor:
-    """What A y lacks where it is not good enough."""
-    missing = target - again
-    free = ((target == 0) & (again <= SLACK)) | ((target == 255) & (again >= 255 - SLACK))
-    return torch.where(free | (missing.abs() <= SLACK), 0.0, missing)
-
-
-def _rounded(y: Tensor, target: Tensor, downsampler: Downsampler) -> Tensor:
-    """Round; where that makes a sample of A y wrong, half its error shifts the rounding there. The best of a few tries."""
-    best, best_share, shift = None, -1.0, torch.zeros_like(y)
-    for _ in range(MENDS):
-        saved = metrics.round_clip(y + shift)
-        # In float64, as whoever checks the file would: a sample just at half a level must not depend on the precision.
-        error = target - downsampler.A(saved.double())
-        wrong = metrics.round_clip(target - error) != target
-        share = 1 - float(wrong.double().mean())
-        if share > best_share:
-            best, best_share = saved, share
-        if share == 1:
-            break
-        shift = downsampler.pinv(0.5 * torch.where(wrong, error.float(), 0.0), onto=shift)
-    return best
-
-
-@functools.cache
-def bf16_is_fast() -> bool:
-    """Whether the processor multiplies in bf16 (AVX-512-BF16 or AMX); elsewhere bf16 is emulated and slower."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @functools.lru_cache(maxsize=2)

@@ -24,9 +24,9 @@ def quantize(x: Tensor) -> Tensor:
     return round_clip(x * 255)
 
 
-def round_clip(x: Tensor) -> Tensor:
-    """Values around 0…255, rounded half up and clipped as MATLAB's uint8."""
-    return torch.floor(x + 0.5).clamp(0, 255)
+def round_clip(x: Tensor, peak: int = 255) -> Tensor:
+    """Values around 0…peak, rounded half up and clipped as MATLAB's uint8 (uint16 with a peak of 65535)."""
+    return torch.floor(x + 0.5).clamp(0, peak)
 
 
 def luma(picture: Tensor) -> Tensor:

@@ -40,6 +40,9 @@ class Downsampler:
         scale: integer factor, 2 or more.
         ridge: ε ≥ 0. Above 0, A⁺ becomes the Tikhonov form Aᵀ (A Aᵀ + εI)⁻¹ and consistency is approximate.
 
+    Attributes:
+        reach: LR pixels, on either side of an HR pixel's own, whose value under A depends on it.
+
     Raises:
         ValueError: the kernel or the scale makes no sense.
         IllConditionedKernel: A Aᵀ is too close to singular to invert without a ridge.
@@ -57,6 +60,7 @@ class Downsampler:
         rows, columns = taps.sum(1), taps.sum(0)
         self.symmetric = all(torch.allclose(taps, taps.flip(d), rtol=0, atol=1e-12) for d in (0, 1))
         separable = torch.allclose(torch.outer(rows, columns), taps, rtol=0, atol=1e-12)
+        self.reach = max(_bands.beside(size, scale) for size in taps.shape)
         if self.symmetric and separable and not ridge:
             self._filter = _bands.SeparableFilter(rows, columns, scale, PERIOD_1D)
         else:

@@ -64,6 +64,17 @@ def open_picture(path: str | Path, frame: int = 0) -> Picture:
     return Picture(array.reshape(*array.shape[:2], -1))
 
 
+def from_pillow(image: Image.Image) -> Picture:
+    """An open picture of Pillow's."""
+    array = to_array(image, keep_grey=True)
+    return Picture(array.reshape(*array.shape[:2], -1))
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """As Pillow's: what it has no mode for becomes 8-bit RGB."""
+    return Image.fromarray(picture.colours[..., 0] if picture.colours.shape[2] == 1 else picture.colours)
+
+
 def save_picture(path: str | Path, picture: Picture, quality: int | None = None) -> None:
     """Write a picture with all that it carries; the file appears whole or not at all.
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import yaml
 
 from sr_zoo.degradation import read_kernel
-from sr_zoo.engine import bf16_is_fast
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import expanded
 from sr_zoo.hub import checkpoint_folder
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import find_pictures, picture_size
+from sr_zoo.tiles import bf16_is_fast
 
 __all__ = ["tuning_recipe", "with_callbacks"]
 

@@ -203,7 +203,7 @@ def test_no_memory_for_the_saving_is_one_line(capsys, photo, checkpoint, monkeyp
     def full(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("sr_zoo.engine.to_bytes", full)
+    monkeypatch.setattr("sr_zoo.strips.to_values", full)
     code, _, err = run(capsys, "upscale", photo, "--model", checkpoint)
     assert code == 1 and "not enough memory" in err and len(err.splitlines()) == 1
 

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 import sr_zoo
-from sr_zoo import MSE, metrics
-from sr_zoo.benchmark import PseudoInverse
-from sr_zoo.engine import _missing, run_network, to_bytes, upscale_array
+from sr_zoo import MSE
+from sr_zoo.engine import upscale_array
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError
+from sr_zoo.tiles import run_network
 
 
 def downsampled(picture: np.ndarray, scale: int = 4) -> np.ndarray:
@@ -33,28 +33,6 @@ def test_grey_stays_grey(model, picture):
     done = upscale_array(picture[..., 0], model)
     assert done.array.shape == (160, 224) and done.reproduced == 1
     assert np.array_equal(downsampled(done.array)[..., 0], picture[..., 0])
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_saturated_pictures(scale):
-    """Where much of the input is black or white, rounding and clipping alone would lose samples."""
-    random = np.random.default_rng(1)
-    soft = torch.from_numpy(random.normal(128, 160, (1, 3, 60 * scale, 60 * scale))).clamp(0, 255)
-    operator = Downsampler("bicubic", scale)
-    lr = metrics.quantize(((operator.A(soft) - 128) * 4 + 128).clamp(0, 255) / 255).float()
-    # An input that surely has a pre-image: downsampled from an 8-bit picture.
-    hr = metrics.quantize(operator.pinv(lr) / 255)
-    lr = metrics.quantize(operator.A(hr) / 255)
-    sr = PseudoInverse(scale)(lr / 255)
-    assert float(metrics.reproduced(metrics.quantize(sr), lr, operator)) < 0.999
-    assert float(metrics.reproduced(to_bytes(sr, lr, operator), lr, operator)) == 1
-
-
-def test_a_saturated_sample_bounds_from_one_side_only():
-    """What MATLAB would clip to 0 or 255 is right as it is; anything else is pulled by what it lacks."""
-    target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0])
-    again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0])
-    assert _missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
 
 
 def test_what_has_no_preimage_is_reported_honestly(model):

@@ -1,0 +1,69 @@
+"""Rounding into a file keeps A of the picture, wherever there is a picture that has it."""
+
+import numpy as np
+import pytest
+import torch
+
+from sr_zoo import metrics
+from sr_zoo.benchmark import PseudoInverse
+from sr_zoo.operators import Downsampler
+from sr_zoo.rounding import Wanted, _missing, to_bytes, to_values
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_saturated_pictures(scale):
+    """Where much of the input is black or white, rounding and clipping alone would lose samples."""
+    random = np.random.default_rng(1)
+    soft = torch.from_numpy(random.normal(128, 160, (1, 3, 60 * scale, 60 * scale))).clamp(0, 255)
+    operator = Downsampler("bicubic", scale)
+    lr = metrics.quantize(((operator.A(soft) - 128) * 4 + 128).clamp(0, 255) / 255).float()
+    # An input that surely has a pre-image: downsampled from an 8-bit picture.
+    hr = metrics.quantize(operator.pinv(lr) / 255)
+    lr = metrics.quantize(operator.A(hr) / 255)
+    sr = PseudoInverse(scale)(lr / 255)
+    assert float(metrics.reproduced(metrics.quantize(sr), lr, operator)) < 0.999
+    assert float(metrics.reproduced(to_bytes(sr, lr, operator), lr, operator)) == 1
+
+
+def test_a_saturated_sample_bounds_from_one_side_only():
+    """What MATLAB would clip to 0 or 255 is right as it is; anything else is pulled by what it lacks."""
+    target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0])
+    again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0])
+    assert _missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
+
+
+def test_16_bits(model):
+    lr = torch.randint(3000, 60000, (1, 3, 20, 24), generator=torch.Generator().manual_seed(0)).float()
+    lr[..., 4:9, 4:9], lr[..., 12:18, 5:15] = 65535, 0
+    operator = Downsampler("bicubic", 4)
+    lr = metrics.round_clip(operator.A(metrics.round_clip(operator.pinv(lr.double()), 65535)), 65535).float()
+    sr = (65535 * model(lr / 65535)).detach()
+    saved = to_values(sr, Wanted(lr, 65535), operator)
+    assert torch.equal(saved, saved.round()) and saved.min() >= 0 and 255 < saved.max() <= 65535
+    again = metrics.round_clip(operator.A(saved.double()), 65535)
+    assert (again == lr).double().mean() > 0.99 and (again - lr).abs().max() < 128
+
+
+def test_what_cannot_be_is_given_up_without_dots_around_it():
+    """Edges sharper than any that A makes: there the rounded picture stays the network's; elsewhere all is given back."""
+    y, x = np.mgrid[:60, :60]
+    disc = torch.from_numpy(255.0 * (np.hypot(y - 30, x - 30) < 14))[None, None].float()
+    operator = Downsampler("bicubic", 4)
+    sr = operator.pinv(disc / 255)
+    plain, saved = metrics.quantize(sr), to_bytes(sr, disc, operator)
+    shares = [float(metrics.reproduced(p, disc, operator)) for p in (plain, saved)]
+    assert shares[0] - 0.003 < shares[1] < 1
+    assert (saved - plain).abs().max() < 40, "a dot is hundreds of levels away"
+    wrong = metrics.round_clip(operator.A(saved.double())) != disc
+    away = torch.from_numpy(np.abs(np.hypot(y - 30, x - 30) - 14))[None, None]
+    assert not wrong[away > 5].any()
+
+
+def test_written_rows_stay_and_what_only_they_decide_is_not_asked(model, picture):
+    lr = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    operator = model.downsampler
+    written = torch.full((1, 3, 40, 224), 77.0)
+    saved = to_values(255 * model(lr / 255).detach(), Wanted(lr, saved=written, rows=(12, None)), operator)
+    assert torch.equal(saved[..., :40, :], written)
+    wrong = metrics.round_clip(operator.A(saved.double())) != lr
+    assert not wrong[..., 14:, :].any() and wrong[..., :8, :].any()
