@@ -19,13 +19,16 @@ class SeparableFilter:
     Downwards the rows' axis shrinks first, upwards it grows last: the large picture is touched once, along whole rows.
     """
 
-    def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int):
-        self.rows, self.columns = _Line(rows, scale, period), _Line(columns, scale, period)
+    def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int, plane: "PlaneFilter | None" = None):
+        """``plane``: the same filter with a ridge. G + εI is no product of the axes, so there it solves; A and Aᵀ still are."""
+        self.rows, self.columns, self.plane = _Line(rows, scale, period), _Line(columns, scale, period), plane
         # The spectrum of G is the product of the two axes'.
-        self.condition = self.rows.condition * self.columns.condition
+        self.condition = self.rows.condition * self.columns.condition if plane is None else plane.condition
 
     def reach(self, tail: float) -> int:
         """LR samples in each direction on which Π depends, but for what tails cut below ``tail`` hold."""
+        if self.plane is not None:
+            return self.plane.reach(tail)
         return max(line.reach(tail) for line in (self.rows, self.columns))
 
     def down(self, hr: Tensor) -> Tensor:
@@ -37,7 +40,10 @@ class SeparableFilter:
     def pinv(self, lr: Tensor, tail: float, onto: Tensor | None = None) -> Tensor:
         """A⁺ lr; with ``onto`` it is added to that picture in place, which saves a pass over it."""
         # G⁻¹ is long but works on the LR picture, Aᵀ is short: cheaper than their product in one go.
-        solved = self.columns.apply(self.rows.apply(lr, "solve", -2, tail), "solve", -1, tail)
+        if self.plane is not None:
+            solved = self.plane.solve(lr.double()).to(lr)
+        else:
+            solved = self.columns.apply(self.rows.apply(lr, "solve", -2, tail), "solve", -1, tail)
         return self.adjoint(solved, onto)
 
 
