@@ -29,8 +29,9 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     Args:
         model: a :class:`~sr_zoo.methods.SuperResolver`.
         kernel: as :class:`~sr_zoo.operators.Downsampler` takes, or the path of a picture of a kernel; the model's own if None.
-        noise_level: standard deviation σ of the input's noise in 8-bit levels, 0 to 100. Above 0 the output agrees with
-            :func:`denoised` of the input instead of the input itself: ``exact`` is False, ``promise`` says so.
+        noise_level: standard deviation σ of the input's noise in 8-bit levels, 0 to 100; about 5 for JPEG of quality 50 to 70,
+            2 for 90. Above 0 the output agrees with :func:`denoised` of the input instead of the input itself: ``exact`` is
+            False, ``promise`` says so.
         ridge: for a kernel too wide to be inverted, see :class:`~sr_zoo.operators.Downsampler`; the model's own if None.
 
     Raises:
@@ -84,6 +85,9 @@ def denoised(lr: Tensor, noise_level: float) -> Tensor:
     With x = A y + N(0, σ²) and A y from N(μ, τ²), μ and τ² being mean and variance around each pixel (3×3, the colours
     together, less σ²), it is μ + τ² / (τ² + σ²) · (x − μ): a ridge ε = σ² / τ² of each pixel's own, so that edges are kept
     and flat places are not believed.
+
+    A ridge in Π itself, Aᵀ (AAᵀ + εI)⁻¹, would not do: what A sees of a network's ỹ is no picture, since nothing has trained it to
+    be one, so that the less the input counts the darker the result (``benchmarks/noise.py`` has both).
 
     Source: Lee 1980, "Digital image enhancement and noise filtering by use of local statistics".
     """

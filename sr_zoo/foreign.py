@@ -162,8 +162,10 @@ def _state(path: Path) -> dict:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail in every way
         raise CheckpointError(f"{path}: {_reason(error)}") from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected weights by name")
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(
+            f"{path}: holds a {type(state).__name__} without names, expected weights by name (a state dict)"
+        )
     return state
 
 

@@ -126,6 +126,8 @@ def checkpoint_folder(source: str | Path, revision: str | None = None) -> Path:
         return here
     if folder.exists():
         raise CheckpointError(f"{source}: is a file, expected a checkpoint folder")
+    if folder.suffix.lower() in FOREIGN:
+        raise CheckpointError(f"{source}: no such file")
     if hub_id(source) is None:
         raise CheckpointError(f"{source}: no such model or folder; {suggestion(str(source), shipped)}")
     return download(source, revision)

@@ -177,8 +177,9 @@ def test_what_is_no_network_for_pictures_is_refused(compact, tmp_path):
     state["body.2.weight"] = torch.zeros(5, 8, 3, 3)
     torch.save(state, tmp_path / "shape.pth")
     refused(tmp_path / "shape.pth", "do not fit")
-    torch.save([1, 2], tmp_path / "list.pth")
-    refused(tmp_path / "list.pth", "holds a list")
+    for name, content in (("list.pth", [1, 2]), ("numbers.pth", {1: torch.zeros(3)})):
+        torch.save(content, tmp_path / name)
+        refused(tmp_path / name, "holds a (list|dict) without names")
 
 
 def test_damaged_files_are_named(compact, tmp_path):
@@ -193,6 +194,9 @@ def test_damaged_files_are_named(compact, tmp_path):
         (tmp_path / name).write_bytes(damaged)
         refused(tmp_path / name, "damaged")
     refused(tmp_path / "missing.pth", "no such file")
+    for name in (tmp_path / "missing.pth", "some/missing.safetensors"):
+        with pytest.raises(CheckpointError, match="missing.*: no such file$"):
+            sr_zoo.load(name)
     (tmp_path / "net.bin").write_bytes(content)
     refused(tmp_path / "net.bin", "expected .pth")
 
