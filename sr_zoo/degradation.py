@@ -49,6 +49,7 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     config = model.config and {**model.config, "kernel": kernel, "ridge": float(ridge)}
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
+        operator.radius += RADIUS  # what strips of a picture overlap by
     twin = copy.copy(model)
     twin._modules = dict(model._modules)  # which a copy still shares
     twin.ema, twin.folder, twin.config, twin.downsampler = None, None, config, operator

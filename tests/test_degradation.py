@@ -102,6 +102,14 @@ def test_tiles_know_how_far_it_looks(model, picture):
     assert difference[4 * radius :].max() < 1e-6 < difference[: 4 * radius - 4].max()
 
 
+@pytest.mark.parametrize("kernel", ["box", "bicubic"])
+def test_strips_that_overlap_by_the_radius_are_as_the_whole(kernel, model, picture):
+    twin, lr = model.see_through(kernel, noise_level=8), tensor(np.tile(picture, (2, 1, 1)))
+    raw, radius = torch.rand(1, 3, 320, 224), twin.downsampler.radius
+    strip = twin.consistency(raw[..., 20:, :], lr[..., 5:, :])[..., 4 * radius :, :]
+    assert torch.allclose(strip, twin.consistency(raw, lr)[..., 20 + 4 * radius :, :], atol=1e-6)
+
+
 def test_a_ridge_is_said_to_be_approximate(model):
     twin = model.see_through("gaussian:6", ridge=1e-2)
     assert not twin.exact and "approximate" in twin.promise and "0.01" in twin.promise
