@@ -23,9 +23,9 @@ from torch import Tensor
 import sr_zoo
 from benchmarks.common import RESULTS, write_json
 from sr_zoo import metrics
-from sr_zoo.engine import run_network
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import find_pictures, read_picture
+from sr_zoo.tiles import run_network
 
 SIDE = 256
 INPUTS = [("clean", 0), ("noise", 2), ("noise", 5), ("noise", 10), ("noise", 20), ("jpeg", 90), ("jpeg", 70), ("jpeg", 50)]
