@@ -19,13 +19,16 @@ class SeparableFilter:
     Downwards the rows' axis shrinks first, upwards it grows last: the large picture is touched once, along whole rows.
     """
 
-    def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int):
-        self.rows, self.columns = _Line(rows, scale, period), _Line(columns, scale, period)
+    def __init__(self, rows: Tensor, columns: Tensor, scale: int, period: int, plane: "PlaneFilter | None" = None):
+        """``plane``: the same filter with a ridge. G + εI is no product of the axes, so there it solves; A and Aᵀ still are."""
+        self.rows, self.columns, self.plane = _Line(rows, scale, period), _Line(columns, scale, period), plane
         # The spectrum of G is the product of the two axes'.
-        self.condition = self.rows.condition * self.columns.condition
+        self.condition = self.rows.condition * self.columns.condition if plane is None else plane.condition
 
     def reach(self, tail: float) -> int:
         """LR samples in each direction on which Π depends, but for what tails cut below ``tail`` hold."""
+        if self.plane is not None:
+            return self.plane.reach(tail)
         return max(line.reach(tail) for line in (self.rows, self.columns))
 
     def down(self, hr: Tensor) -> Tensor:
@@ -37,7 +40,10 @@ class SeparableFilter:
     def pinv(self, lr: Tensor, tail: float, onto: Tensor | None = None) -> Tensor:
         """A⁺ lr; with ``onto`` it is added to that picture in place, which saves a pass over it."""
         # G⁻¹ is long but works on the LR picture, Aᵀ is short: cheaper than their product in one go.
-        solved = self.columns.apply(self.rows.apply(lr, "solve", -2, tail), "solve", -1, tail)
+        if self.plane is not None:
+            solved = self.plane.solve(lr.double()).to(lr)
+        else:
+            solved = self.columns.apply(self.rows.apply(lr, "solve", -2, tail), "solve", -1, tail)
         return self.adjoint(solved, onto)
 
 
@@ -76,7 +82,7 @@ class _Line:
             if first >= 0 and last <= size:
                 window = planes.narrow(dim, first, last - first)
             else:
-                window = planes.index_select(dim, _mirror(torch.arange(first, last, device=x.device), size))
+                window = planes.index_select(dim, mirror(torch.arange(first, last, device=x.device), size))
             piece = torch.bmm(shared, window) if dim == -2 else torch.bmm(window, shared)
             if start + hop > size:  # the last block may be cut short
                 piece = piece.narrow(dim, 0, (size - start) * band.shape[0] // hop)
@@ -194,7 +200,7 @@ class PlaneFilter:
             # Negative where the kernel is smaller than a block: then part of each block is not seen at all.
             before = (taps - self.scale) // 2
             index = torch.arange(-before, size - self.scale - before + taps, device=device)
-            yield dim, _mirror(index, size)
+            yield dim, mirror(index, size)
 
 
 class _Solve(torch.autograd.Function):
@@ -233,7 +239,7 @@ def beside(taps: int, scale: int) -> int:
     return max(0, -(-(taps - scale) // (2 * scale)))
 
 
-def _mirror(index: Tensor, size: int) -> Tensor:
+def mirror(index: Tensor, size: int) -> Tensor:
     """Half-sample symmetric border, periodic: right for any distance, also beyond one picture's width."""
     index = index.remainder(2 * size)
     return torch.where(index < size, index, 2 * size - 1 - index)

@@ -17,7 +17,7 @@ class Consistency(nn.Module):
     """(raw, lr) → sr; tensors are ``(batch, colours, height, width)`` in [0, 1], HR being ``scale`` times LR in size.
 
     Attributes:
-        promise: what a user may expect of the output, for the model card.
+        promise: what a user may expect of the output, for the model card and whoever prints figures of consistency.
     """
 
     promise = "Nothing holds its output to the input; it is here to be compared with."
@@ -67,6 +67,14 @@ class Affine(Consistency):
         "Its output, downsampled by the operator, is the input again: exactly in float, and sample by sample in the saved "
         "8-bit file wherever the input has a pre-image in 0…255."
     )
+
+    def __init__(self, downsampler: Downsampler):
+        super().__init__(downsampler)
+        if not downsampler.exact:
+            self.promise = (
+                f"Its output, downsampled by the operator, is near the input: the projection is regularised "
+                f"(ridge {downsampler.ridge:g}), so consistency is approximate."
+            )
 
     def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
         return self.downsampler.project(raw, lr)

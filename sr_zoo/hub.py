@@ -10,10 +10,14 @@ from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import expanded, whole
 from sr_zoo.registry import suggestion
 
-__all__ = ["CheckpointError", "checkpoint_folder", "list_models", "load", "read_config", "save", "untrained"]
+__all__ = [
+    "FOREIGN", "CheckpointError", "checkpoint_folder", "foreign_weights", "list_models", "load", "read_config", "save",
+    "untrained",
+]  # fmt: skip
 
 MAX_CONFIG_BYTES = 1 << 20
 CONFIG, WEIGHTS, PRIOR = "config.json", "model.safetensors", "prior.safetensors"
+FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")  # files of weights of networks from elsewhere
 
 
 class CheckpointError(UserError):
@@ -25,7 +29,8 @@ def load(source: str | Path = "affmse-x4", revision: str | None = None, **traini
 
     Args:
         source: the name of a model that ships with the package (see :func:`list_models`), a checkpoint folder, or a Hub
-            repository: ``owner/name``, also as ``hf-hub:owner/name`` and with ``@revision`` behind it.
+            repository: ``owner/name``, also as ``hf-hub:owner/name`` and with ``@revision`` behind it; or a file of weights of
+            a network from elsewhere, see :func:`sr_zoo.foreign.load_foreign`.
         revision: branch, tag, commit or ``refs/pr/N`` of a Hub repository; its main branch if None.
         **training: how it shall be trained on, such as ``learning_rate``: arguments of
             :class:`~sr_zoo.methods.SuperResolver` that its config.json does not hold.
@@ -37,6 +42,12 @@ def load(source: str | Path = "affmse-x4", revision: str | None = None, **traini
         CheckpointError: unknown name, missing or damaged file, a config or weights that do not fit, a repository that cannot
             be reached or has no weights as safetensors.
     """
+    if weights := foreign_weights(source):
+        from sr_zoo.foreign import load_foreign
+
+        if revision is not None or training:
+            raise CheckpointError(f"{source}: a network from elsewhere has no revision here, and cannot be trained on")
+        return load_foreign(weights)
     folder = checkpoint_folder(source, revision)
     try:
         model = untrained(folder, **training)
@@ -48,6 +59,12 @@ def load(source: str | Path = "affmse-x4", revision: str | None = None, **traini
         raise CheckpointError(f"{str(source).rstrip('/')}{str(error).removeprefix(str(folder))}") from None
     model.folder = folder
     return model.eval()
+
+
+def foreign_weights(source: str | Path) -> Path | None:
+    """The file that ``source`` names where it is one of weights from elsewhere, by its suffix; None for everything else."""
+    path = expanded(source)
+    return path if path.suffix.lower() in FOREIGN and path.is_file() else None
 
 
 def untrained(folder: Path, **training):
@@ -109,6 +126,8 @@ def checkpoint_folder(source: str | Path, revision: str | None = None) -> Path:
         return here
     if folder.exists():
         raise CheckpointError(f"{source}: is a file, expected a checkpoint folder")
+    if folder.suffix.lower() in FOREIGN:
+        raise CheckpointError(f"{source}: no such file")
     if hub_id(source) is None:
         raise CheckpointError(f"{source}: no such model or folder; {suggestion(str(source), shipped)}")
     return download(source, revision)

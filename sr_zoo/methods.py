@@ -54,6 +54,7 @@ class SuperResolver(Trained):
 
     parts = ("free", "regression")
     folder = None  # the checkpoint folder that it was loaded from
+    precisions = ("bf16", "float32")  # those that its network may be computed in
 
     def __init__(
         self,
@@ -137,6 +138,20 @@ class SuperResolver(Trained):
     def exact(self) -> bool:
         """Whether outputs promise to downsample to the input (up to float rounding)."""
         return self.consistency.exact
+
+    @property
+    def promise(self) -> str:
+        """What a user may expect of the output, in a sentence: whether consistency is exact, approximate or none."""
+        return self.consistency.promise
+
+    def see_through(self, kernel=None, noise_level: float = 0.0, ridge: float | None = None) -> "SuperResolver":
+        """This model for inputs of another blur, or noisy ones: ``model.see_through("gaussian:1.2", noise_level=5)``.
+
+        See :func:`sr_zoo.degradation.see_through`.
+        """
+        from sr_zoo.degradation import see_through
+
+        return see_through(self, kernel, noise_level, ridge)
 
     @property
     def inference_generator(self) -> nn.Module:

@@ -61,10 +61,9 @@ class Downsampler:
         self.symmetric = all(torch.allclose(taps, taps.flip(d), rtol=0, atol=1e-12) for d in (0, 1))
         separable = torch.allclose(torch.outer(rows, columns), taps, rtol=0, atol=1e-12)
         self.reach = max(_bands.beside(size, scale) for size in taps.shape)
-        if self.symmetric and separable and not ridge:
-            self._filter = _bands.SeparableFilter(rows, columns, scale, PERIOD_1D)
-        else:
-            self._filter = _bands.PlaneFilter(taps, scale, self.ridge, self.symmetric, PERIOD_2D)
+        products = self.symmetric and separable
+        plane = None if products and not ridge else _bands.PlaneFilter(taps, scale, self.ridge, self.symmetric, PERIOD_2D)
+        self._filter = _bands.SeparableFilter(rows, columns, scale, PERIOD_1D, plane) if products else plane
         if not self.condition < MAX_CONDITION:
             raise IllConditionedKernel(
                 f"kernel {_name(kernel)} at scale {scale}: the condition number of A Aᵀ is {self.condition:.3g} (at most "

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import yaml
 
+from sr_zoo.degradation import read_kernel
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import expanded
 from sr_zoo.hub import checkpoint_folder
-from sr_zoo.operators import Downsampler, make_kernel
-from sr_zoo.picture import find_pictures, picture_size, read_picture
+from sr_zoo.operators import Downsampler
+from sr_zoo.picture import find_pictures, picture_size
 from sr_zoo.tiles import bf16_is_fast
 
 __all__ = ["tuning_recipe", "with_callbacks"]
@@ -18,7 +18,6 @@ __all__ = ["tuning_recipe", "with_callbacks"]
 MAX_LEARNING_RATE = 5e-4
 CROP, PIXELS = 128, 8 * 128 * 128  # side of a crop and pixels of a batch, HR
 MAX_HELD_OUT, VAL_SIZE = 20, 512
-MAX_KERNEL = 128
 # What goes on as in the training that made the weights, where its recipe says so.
 KEPT = {"optimizer": str, "learning_rate": (int, float), "gradient_clip": (int, float), "ema_decay": (int, float),
         "prior_steps": int, "prior_start": int, "prior_learning_rate": (int, float)}  # fmt: skip
@@ -59,7 +58,7 @@ def tuning_recipe(
             raise UserError(f"{name}: {value} is not above 0")
     config = {**trained.config, **({} if ridge is None else {"ridge": float(ridge)})}
     if kernel is not None:
-        config["kernel"] = _kernel(kernel, trained.scale)
+        config["kernel"] = read_kernel(kernel, trained.scale)
     try:
         Downsampler(config["kernel"], trained.scale, config["ridge"])
     except ValueError as error:
@@ -114,24 +113,6 @@ def with_callbacks(recipe: dict, work: Path, name: str, logger: str, run: str, b
         "data": {**recipe["data"], "cache_dir": str(work / "pictures")},
         "trainer": {**recipe["trainer"], "callbacks": callbacks, "logger": log},
     }
-
-
-def _kernel(kernel: str, scale: int) -> str | list[list[float]]:
-    """A kernel's name as it is; of a picture file the weights, which sum to 1."""
-    try:
-        make_kernel(kernel, scale)
-        return kernel
-    except ValueError as error:
-        if not Path(kernel).is_file():
-            raise UserError(f"{one_line(error)}, nor a picture file of a kernel") from None
-    weights = read_picture(kernel, keep_grey=True).astype(np.float64)
-    weights = weights.mean(-1) if weights.ndim == 3 else weights
-    if max(weights.shape) > MAX_KERNEL or not weights.sum():
-        raise UserError(
-            f"{kernel}: not a kernel; expected a grey picture of at most {MAX_KERNEL}×{MAX_KERNEL} pixels, brighter where it "
-            "weighs more"
-        )
-    return (weights / weights.sum()).tolist()
 
 
 def _crop_size(photos, val, wanted: int | None, scale: int, report) -> tuple[int, int]:

@@ -198,6 +198,18 @@ def test_size_must_be_a_multiple():
         Downsampler().A(torch.zeros(9, 10))
 
 
+@pytest.mark.parametrize("kernel, scale", [("bicubic", 4), ("gaussian:3", 2), (ROUND, 3), (SKEW, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_ridge_weighs_agreement_against_size(kernel, scale, dtype):
+    """Its A⁺x is where the gradient of ‖A y − x‖² + ε‖y‖² is zero."""
+    operator, random = Downsampler(kernel, scale, ridge=1e-2), torch.Generator().manual_seed(4)
+    for size in ((1, 1), (3, 7), (70, 66)):
+        x = torch.rand(2, *size, dtype=dtype, generator=random)
+        y = operator.pinv(x)
+        gradient = operator.adjoint(operator.A(y) - x) + operator.ridge * y
+        assert largest(gradient) < ACCURACY[dtype] * largest(y) and largest(y) > 0.1
+
+
 def interior(operator: Downsampler, halo: int) -> float:
     """How much Π of a crop with a halo differs, inside, from that of the whole picture; values in [0, 1]."""
     inside, scale, random = 12, operator.scale, torch.Generator().manual_seed(3)

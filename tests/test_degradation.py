@@ -1,0 +1,139 @@
+"""Another kernel or noise at use: the output agrees with what was really there, and says how far it does."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sr_zoo
+from sr_zoo import AffMSE, metrics
+from sr_zoo.degradation import denoised, read_kernel
+from sr_zoo.engine import upscale_array
+from sr_zoo.errors import UserError
+from sr_zoo.operators import Downsampler
+
+SPOT = [[0.0, 0.1, 0.0, 0.0], [0.1, 0.4, 0.1, 0.0], [0.0, 0.1, 0.1, 0.1]]
+
+
+def tensor(picture):
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("kernel", ["gaussian:1.2", "box", SPOT, np.array(SPOT), "file"])
+def test_another_kernel(kernel, model, picture, tmp_path):
+    picture = (60 + picture.astype(int) // 2).astype(np.uint8)  # so that there is a pre-image
+    if isinstance(kernel, str) and kernel == "file":
+        kernel = tmp_path / "kernel.png"
+        Image.fromarray(np.uint8(np.array(SPOT) * 250)).save(kernel)
+    before, state = model(tensor(picture)), model.downsampler
+    twin = model.see_through(kernel)
+    operator = Downsampler(SPOT if not isinstance(kernel, str) else kernel, 4)
+    assert twin.exact and "exactly" in twin.promise
+    done = upscale_array(picture, twin)
+    saved = torch.from_numpy(done.array).permute(2, 0, 1)[None].float()
+    assert done.reproduced == 1 and metrics.reproduced(saved, 255 * tensor(picture), operator) == 1
+    assert metrics.reproduced(saved, 255 * tensor(picture), state) < 0.9, "the model's own kernel would say otherwise"
+    assert model.downsampler is state and torch.equal(model(tensor(picture)), before), "the old model is untouched"
+    assert twin.inference_generator is model.inference_generator, "the weights are shared"
+
+
+def test_a_model_that_sees_through_another_kernel_can_be_saved(model, picture, tmp_path):
+    twin = model.see_through(SPOT)
+    again = sr_zoo.load(sr_zoo.hub.save(twin, tmp_path / "x"))
+    assert torch.equal(again(tensor(picture)), twin(tensor(picture)))
+    with pytest.raises(sr_zoo.hub.CheckpointError):
+        sr_zoo.hub.save(model.see_through(noise_level=3), tmp_path / "y")
+
+
+@pytest.mark.parametrize("method", ["AffMSE", "MSE", "SoftGAN"])
+def test_every_consistency_and_averaged_weights(method, picture):
+    torch.manual_seed(0)
+    model = getattr(sr_zoo, method)(generator={"name": "residual", "width": 16, "depth": 1}).eval()
+    model.setup("fit")
+    model.ema.module.tail.weight.data.mul_(2)
+    twin = model.see_through(noise_level=4)
+    assert type(twin.consistency.consistency) is type(model.consistency)
+    lr = tensor(picture)
+    assert torch.equal(twin(lr), model(denoised(lr, 4))) and not torch.equal(twin(lr), model(lr))
+    assert model.ema is not None and model.see_through().inference_generator is model.inference_generator
+
+
+def test_noise_is_taken_out_and_edges_stay():
+    """Flat places lose most of it, and a strong edge is kept."""
+    clean = torch.full((1, 3, 60, 60), 0.3)
+    clean[..., 30:] = 0.8
+    noise = 10 / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    error = (denoised(clean + noise, 10) - clean).square().mean((0, 1, 2)).sqrt() * 255
+    assert error[3:25].mean() < 4.5 and error[35:57].mean() < 4.5, "a third of 10 is what a mean of nine leaves"
+    assert error[28:32].max() < 12, "blurred, the edge would be wrong by 40"
+    assert torch.allclose(denoised(clean, 0), clean, atol=1e-6)
+    assert denoised(clean[..., :1, :1], 5).shape == (1, 3, 1, 1)
+
+
+def test_noisy_inputs(shared_model):
+    """PSNR against the truth rises, exactness is given up and said so; the clean input is not what is lost most."""
+    operator = shared_model.downsampler
+    y, x = np.mgrid[:160, :160]
+    waves = np.stack([128 + 100 * np.sin(x / 20 + y / 36), 60 + 120.0 * ((x // 40 + y // 40) % 2), 30.0 + x], -1)
+    hr = 255 * tensor(waves.astype(np.uint8))
+    lr = metrics.round_clip(operator.A(hr))
+    noisy = metrics.round_clip(lr + 12 * torch.randn(lr.shape, generator=torch.Generator().manual_seed(1)))
+    array = noisy[0].permute(1, 2, 0).byte().numpy()
+    twin = shared_model.see_through(noise_level=12)
+    hard, soft = (upscale_array(array, m) for m in (shared_model, twin))
+    psnr = [float(metrics.psnr_y(255 * tensor(done.array), hr, 4)) for done in (hard, soft)]
+    assert psnr[1] > psnr[0] + 0.5
+    assert hard.reproduced == 1 and soft.reproduced < 0.3 and 20 < soft.lr_psnr < 40
+    assert shared_model.exact and not twin.exact and "12 levels" in twin.promise and "approximate" in twin.promise
+
+
+@pytest.fixture
+def shared_model():
+    return sr_zoo.load("affmse-x4-fast")
+
+
+def test_tiles_know_how_far_it_looks(model, picture):
+    twin = model.see_through(noise_level=8)
+    radius, lr = twin.inference_generator.radius, tensor(picture)
+    assert radius == model.inference_generator.radius + 2
+    with torch.no_grad():
+        whole, crop = twin.inference_generator(lr), twin.inference_generator(lr[..., 2:, :])
+    difference = (crop - whole[..., 8:, :]).abs().amax((0, 1, 3))
+    assert difference[4 * radius :].max() < 1e-6 < difference[: 4 * radius - 4].max()
+
+
+@pytest.mark.parametrize("kernel", ["box", "bicubic"])
+def test_strips_that_overlap_by_the_radius_are_as_the_whole(kernel, model, picture):
+    twin, lr = model.see_through(kernel, noise_level=8), tensor(np.tile(picture, (2, 1, 1)))
+    raw, radius = torch.rand(1, 3, 320, 224), twin.downsampler.radius
+    strip = twin.consistency(raw[..., 20:, :], lr[..., 5:, :])[..., 4 * radius :, :]
+    assert torch.allclose(strip, twin.consistency(raw, lr)[..., 20 + 4 * radius :, :], atol=1e-6)
+
+
+def test_a_ridge_is_said_to_be_approximate(model):
+    twin = model.see_through("gaussian:6", ridge=1e-2)
+    assert not twin.exact and "approximate" in twin.promise and "0.01" in twin.promise
+    assert AffMSE(ridge=1e-3, generator={"name": "residual", "width": 16, "depth": 0}).promise != model.promise
+
+
+def test_what_makes_no_sense_is_one_line(model, tmp_path):
+    Image.new("L", (9, 9)).save(tmp_path / "dark.png")
+    for arguments, message in (
+        ({"kernel": "cubic"}, "'cubic' is not 'bicubic'.*nor a picture file"),
+        ({"kernel": tmp_path / "none.png"}, "none.png' is not"),
+        ({"kernel": tmp_path / "dark.png"}, "dark.png: not a kernel"),
+        ({"kernel": [[0.0]]}, "kernel: a measured kernel"),
+        ({"kernel": "gaussian:6"}, "ridge=1e-3"),
+        ({"noise_level": -1}, "noise_level: -1"),
+        ({"noise_level": 101}, "between 0 and 100"),
+        ({"noise_level": float("nan")}, "noise_level: nan"),
+        ({"ridge": -1.0}, "ridge"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            model.see_through(**arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_a_kernel_by_name_stays_a_name():
+    assert read_kernel("gaussian:1.2", 4) == "gaussian:1.2"
+    assert np.sum(read_kernel(SPOT, 4)) == pytest.approx(1)
