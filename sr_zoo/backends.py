@@ -6,20 +6,27 @@ clear. In bands of rows the same layers run within the cache, with the same resu
 
 import copy
 import itertools
+import os
+import shutil
 import weakref
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_zoo.errors import UserError, one_line
 from sr_zoo.generators import Residual
 
-__all__ = ["PRECISIONS", "prepared"]
+__all__ = ["PRECISIONS", "BackendError", "compiled_generator", "onnx_generator", "prepared"]
 
 PRECISIONS = {"bf16": torch.bfloat16, "float32": torch.float32}
 # Of one layer's output for one band. Measured with 32 and 64 channels: less pays with repeated rows, more with the clearing of
 # fresh memory.
 BAND_BYTES = 8 << 20
+
+
+class BackendError(UserError):
+    """Something that a backend needs is missing on this machine; the message says what to install."""
 
 
 def prepared(generator: nn.Module, precision: str = "float32") -> nn.Module:
@@ -46,6 +53,49 @@ def prepared(generator: nn.Module, precision: str = "float32") -> nn.Module:
     if not (type(generator) is Residual or folds) or generator.tail.weight.device.type != "cpu":
         return _Whole(generator, dtype)
     return cached(generator, precision, lambda: _Bands(generator.folded() if folds else generator, dtype))
+
+
+def onnx_generator(model, threads: int | None = None) -> nn.Module:
+    """The generator alone in onnxruntime, in float32 on the processor; otherwise as :func:`prepared`.
+
+    Args:
+        model: a :class:`~sr_zoo.methods.SuperResolver`, or a generator.
+        threads: as many as torch uses if None.
+
+    Raises:
+        BackendError: onnxruntime is missing.
+        ExportError: the network cannot be traced, or a package is missing that this takes.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BackendError("onnxruntime: is missing; pip install 'sr_zoo[onnx]'") from None
+    generator, threads = getattr(model, "inference_generator", model), threads or torch.get_num_threads()
+    return cached(generator, ("onnxruntime", threads), lambda: _Onnx(generator, threads, onnxruntime))
+
+
+def compiled_generator(model, precision: str = "float32") -> nn.Module:
+    """The generator alone through ``torch.compile``, for any size; otherwise as :func:`prepared`.
+
+    Compiling takes about as long as some megapixels, once in a process: it pays for neither a picture nor, with the networks
+    measured, a folder (see ``benchmarks/speed.py``), but may for a network of your own.
+
+    Args:
+        model: a :class:`~sr_zoo.methods.SuperResolver`, or a generator.
+        precision: of the convolutions, ``"bf16"`` or ``"float32"``.
+
+    Raises:
+        BackendError: there is no C++ compiler, or it fails.
+        ValueError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    generator, compiler = getattr(model, "inference_generator", model), os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise BackendError(
+            f"torch.compile: needs a C++ compiler, and there is no {compiler}; install it, or name one in CXX"
+        )
+    return cached(generator, ("compile", precision), lambda: _Compiled(generator, PRECISIONS[precision]))
 
 
 _kept: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
@@ -154,3 +204,45 @@ def _conv(x: Tensor, layer: tuple[Tensor, Tensor], above: bool, below: bool) -> 
     if above == below:
         return y
     return y[:, :, :-1] if above else y[:, :, 1:]
+
+
+class _Onnx(_Runner):
+    def __init__(self, generator: nn.Module, threads: int, onnxruntime):
+        from sr_zoo.export import onnx_graph
+
+        super().__init__(generator)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        graph = onnx_graph(_plain(generator), self.noise_channels, "raw")
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    @torch.no_grad()
+    def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
+        inputs = {"lr": lr} if noise is None else {"lr": lr, "noise": noise}
+        (raw,) = self.session.run(["raw"], {k: v.float().contiguous().numpy() for k, v in inputs.items()})
+        return torch.from_numpy(raw)
+
+
+class _Compiled(_Runner):
+    def __init__(self, generator: nn.Module, dtype: torch.dtype):
+        super().__init__(generator)
+        self.dtype = dtype
+        network = copy.deepcopy(_plain(generator)).eval().requires_grad_(False)
+        # In a list, so that this module has no parameters of its own: as the others, it only computes.
+        self.network = [torch.compile(network.to(memory_format=torch.channels_last), dynamic=True)]
+        device = next(network.parameters()).device
+        tiny = [torch.zeros(2, 3, 24, 32)] + ([torch.zeros(2, self.noise_channels, 24, 32)] * bool(self.noise_channels))
+        try:
+            self(*(t.to(device) for t in tiny))
+        except Exception as error:  # whatever the compiler, or the code that calls it, may raise
+            raise BackendError(f"torch.compile: fails here ({one_line(error)})") from None
+
+    @torch.no_grad()
+    def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
+        inputs = [t.contiguous(memory_format=torch.channels_last) for t in (lr, noise) if t is not None]
+        with torch.autocast(lr.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.network[0](*inputs).float().contiguous()
+
+
+def _plain(generator: nn.Module) -> nn.Module:
+    return generator.folded() if hasattr(generator, "folded") else generator

@@ -1,13 +1,14 @@
 """A generator that only computes gives what the trained one gives, however it is run."""
 
 import gc
+import sys
 import weakref
 
 import pytest
 import torch
 
 from sr_zoo import backends
-from sr_zoo.backends import prepared
+from sr_zoo.backends import BackendError, compiled_generator, onnx_generator, prepared
 from sr_zoo.generators import GENERATORS, Residual
 
 SIZES = [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 23, 9), (1, 40, 56)]
@@ -15,7 +16,7 @@ SIZES = [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 23, 9), (1, 40, 56)]
 
 def trained(name: str = "residual", **options):
     torch.manual_seed(0)
-    network = GENERATORS.build({"name": name, "width": 16, "depth": 3, **options}, 2)
+    network = GENERATORS.build({"name": name, "width": 16, "depth": 3} | options, 2)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return network.to(memory_format=torch.channels_last).eval()
@@ -101,3 +102,53 @@ def test_what_was_prepared_goes_with_its_generator():
 def test_another_precision_is_refused():
     with pytest.raises(ValueError, match="precision: 'half'"):
         prepared(trained(), "half")
+
+
+@pytest.mark.parametrize(
+    "make, noise_channels", [(onnx_generator, 0), (onnx_generator, 2), (compiled_generator, 2)], ids=str
+)
+def test_other_backends_compute_the_same(make, noise_channels):
+    if make is onnx_generator:
+        pytest.importorskip("onnxruntime")
+    network = trained(noise_channels=noise_channels, depth=1)
+    runner = make(network)
+    assert (runner.radius, runner.noise_channels) == (network.radius, noise_channels)
+    assert make(network) is runner
+    for size in SIZES:
+        x = inputs(size, noise_channels)
+        with torch.no_grad():
+            truth = network(*x)
+        raw = runner(*x)
+        assert raw.dtype == torch.float32 and not raw.requires_grad
+        assert (raw - truth).abs().max() <= 1e-5 * truth.abs().max(), size
+
+
+def test_compiled_in_bf16(model):
+    """A whole model may be given; the rounding is that of autocast."""
+    lr, network = torch.rand(1, 3, 20, 13), model.inference_generator
+    torch.nn.init.normal_(network.tail.weight)
+    runner = compiled_generator(model, "bf16")
+    with torch.no_grad():
+        truth = network(lr)
+    assert 1e-4 < (runner(lr) - truth).abs().max() / truth.abs().max() < 0.03
+
+
+def test_what_a_backend_lacks_is_one_line(monkeypatch):
+    network = trained()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match="onnxruntime: is missing; pip install 'sr_zoo.onnx.'"):
+        onnx_generator(network)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BackendError, match="there is no no-such-compiler; install it"):
+        compiled_generator(network)
+
+    def broken(*_, **__):
+        def run(*_):
+            raise RuntimeError("CppCompileError: C++ compile error\nwith very\nmany lines")
+
+        return run
+
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(BackendError, match="fails here .CppCompileError: C.. compile error.$"):
+        compiled_generator(network)

@@ -125,3 +125,17 @@ def test_a_missing_package_names_the_extra(package, model, tmp_path, monkeypatch
     err = capsys.readouterr().err
     assert f"needs the package {package}; pip install 'sr_zoo[onnx]'" in err and len(err.splitlines()) == 1
     assert main(["export", str(checkpoint), "--opset", "9"]) == 2
+
+
+def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
+    def full(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "m.onnx").write_text("precious")
+    monkeypatch.setattr("sr_zoo.export.onnx_graph", lambda *_: bytes(1000))
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(ExportError, match="m.onnx: cannot be written .No space left"):
+        export(model, tmp_path / "m.onnx")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["precious"]
