@@ -30,12 +30,14 @@ class Settings:
         seed: of the noise where the model takes any: another seed, another picture.
         tile: side in LR pixels of what goes through the network at once, 0 for whole pictures, None to have it chosen by
             the memory that is free.
+        backend: what computes the network: ``"torch"``, ``"compile"`` (``torch.compile``) or ``"onnxruntime"`` (in float32).
         scratch: folder for the rows of a picture that is too large for the memory; that of temporary files if None.
     """
 
     precision: str = "auto"
     seed: int = 0
     tile: int | None = None
+    backend: str = "torch"
     scratch: str | Path | None = None
 
 
@@ -168,7 +170,7 @@ def _loaded(name: str, stamp: int):
 
 def _stamp(source) -> int:
     """When the weights were written: a folder that was trained further is loaded anew."""
-    from sr_zoo.hub import checkpoint_folder
+    from sr_zoo.hub import WEIGHTS, checkpoint_folder, foreign_weights
 
-    weights = checkpoint_folder(source) / "model.safetensors"
+    weights = foreign_weights(source) or checkpoint_folder(source) / WEIGHTS
     return weights.stat().st_mtime_ns if weights.is_file() else 0

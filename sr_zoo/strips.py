@@ -72,7 +72,7 @@ def strips(model, read: Callable[[int, int], Tensor], size: tuple[int, int], set
         size: height and width of the LR picture.
         settings: a :class:`sr_zoo.engine.Settings`.
     """
-    raw = RawRows(model, read, size, settings.precision, settings.seed, settings.tile)
+    raw = RawRows(model, read, size, settings.precision, settings.seed, settings.tile, settings.backend)
     for first, last, top, bottom in _rows(*size, model.scale, model.downsampler.radius):
         lr = read(top, bottom)
         yield Strip(first, last, top, bottom, model.consistency(raw.window(top, bottom), lr), lr)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sr_zoo.errors import UserError
 
-__all__ = ["PRECISIONS", "NotANumber", "RawRows", "bf16_is_fast", "free_memory", "run_network"]
+__all__ = ["BACKENDS", "PRECISIONS", "NotANumber", "RawRows", "bf16_is_fast", "free_memory", "run_network"]
 
 PRECISIONS = ("auto", "bf16", "float32")
+BACKENDS = ("torch", "compile", "onnxruntime")
 SMALLEST_TILE = 16
 # Automatic tiles: what the halo costs falls with their size; from here on it is a few percent.
 LARGEST_TILE = 1024
@@ -34,23 +35,36 @@ class RawRows:
         model: a :class:`~sr_zoo.methods.SuperResolver`, or what :func:`sr_zoo.consistent` returns.
         read: ``(top, bottom)`` → these LR rows, ``(1, 3 or 1, rows, width)`` in [0, 1]; grey comes back as one colour.
         size: height and width of the LR picture.
-        precision, seed, tile: see :class:`sr_zoo.engine.Settings`.
+        precision, seed, tile, backend: see :class:`sr_zoo.engine.Settings`.
 
     Raises:
-        ValueError: unknown precision.
+        ValueError: unknown precision or backend.
+        BackendError: what the backend needs is missing.
     """
 
     def __init__(
-        self, model, read: Callable[[int, int], Tensor], size: tuple[int, int], precision="auto", seed=0, tile=None
+        self,
+        model,
+        read: Callable[[int, int], Tensor],
+        size: tuple[int, int],
+        precision: str = "auto",
+        seed: int = 0,
+        tile: int | None = None,
+        backend: str = "torch",
     ):
         self.model, self.read, (self.height, self.width) = model, read, size
-        self.low = _is_low(precision)
-        self.radius = getattr(model.inference_generator, "radius", None)
-        if self.radius is None:
-            tile = 0
-        self.tile = self._side() if tile is None else tile or max(size)
+        self.precision = "bf16" if _is_low(precision) and "bf16" in model.precisions else "float32"
+        self.backend, self.runner = backend, None
+        self.tile = (self._side() if tile is None else tile) or max(size)
         self.noise = _noise(model, 1, size, seed)
         self.parts = []  # (first row, its rows of ỹ), in order
+        if self.tile < max(size) and self.radius is None:
+            self.tile = max(size)
+
+    @functools.cached_property
+    def radius(self) -> int | None:
+        """Asked for where it is needed: of a network from elsewhere it takes seconds to be found."""
+        return getattr(self.model.inference_generator, "radius", None)
 
     @torch.inference_mode()
     def window(self, top: int, bottom: int) -> Tensor:
@@ -89,12 +103,13 @@ class RawRows:
             except (RuntimeError, MemoryError) as error:
                 if not _is_memory(error):
                     raise
-            if self.radius is None or self.tile <= SMALLEST_TILE:
+            if self.tile <= SMALLEST_TILE or self.radius is None:
                 raise MemoryError(f"not enough memory for a picture of {self.width}×{self.height}")
             self.tile = max(SMALLEST_TILE, min(self.tile, max(self.height, self.width)) // 2)
 
     def _tiled(self, first: int, last: int) -> Tensor:
-        scale, radius, height = self.model.scale, self.radius or 0, min(self.tile, last - first)
+        scale, height = self.model.scale, min(self.tile, last - first)
+        radius = 0 if self.tile >= max(self.height, self.width) else self.radius
         out = None
         for top in range(first, last, height):
             bottom = min(last, top + height)
@@ -118,13 +133,21 @@ class RawRows:
         return out
 
     def _run(self, lr: Tensor, noise: Tensor | None) -> Tensor:
-        raw = _network(self.model, lr, noise, self.low)
-        if self.low and not raw.isfinite().all():
-            self.low = False  # what overflowed once will again
-            raw = _network(self.model, lr, noise, False)
+        raw = self._network(lr, noise)
+        if self.precision != "float32" and not raw.isfinite().all():
+            self.precision, self.runner = "float32", None  # what overflowed once will again
+            raw = self._network(lr, noise)
         if not raw.isfinite().all():
             raise NotANumber("the network's output is not finite: its weights are damaged, or it was made for another range")
         return raw
+
+    def _network(self, lr: Tensor, noise: Tensor | None) -> Tensor:
+        if self.runner is None:
+            self.runner = _runner(self.model, self.precision, self.backend)
+        device, grey = _device(self.model), lr.shape[1] == 1
+        inputs = [lr.to(device).expand(-1, 3, -1, -1)] + ([] if noise is None else [noise.to(device)])
+        raw = self.runner(*inputs)
+        return (raw.mean(1, keepdim=True) if grey else raw).cpu()
 
     def _side(self) -> int:
         """A tile whose features, and a row of tiles whose ỹ, take a fair part of the memory that is free."""
@@ -134,7 +157,9 @@ class RawRows:
         pixels = budget / (BYTES_PER_CHANNEL * max(channels, 3 * scale**2))
         rows = min(free_memory(torch.device("cpu")) // 8, MOST_ROWS) / (12 * scale**2 * self.width)
         side = int(min(LARGEST_TILE, pixels**0.5, max(rows, 64)))
-        return max(side - 2 * self.radius, 64)
+        if side >= max(self.height, self.width):
+            return 0
+        return max(side - 2 * (self.radius or 0), 64)
 
 
 @torch.inference_mode()
@@ -183,13 +208,15 @@ def free_memory(device: torch.device) -> int:
     return max(0, min(free, default=4 * 2**30))
 
 
-def _network(model, lr: Tensor, noise: Tensor | None, low: bool) -> Tensor:
-    device, grey = _device(model), lr.shape[1] == 1
-    inputs = [lr.to(device).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)]
-    inputs += [] if noise is None else [noise.to(device)]
-    with torch.autocast(device.type, torch.bfloat16, enabled=low):
-        raw = model.inference_generator(*inputs)
-    return (raw.float().mean(1, keepdim=True) if grey else raw.float()).cpu()
+def _runner(model, precision: str, backend: str) -> nn.Module:
+    from sr_zoo import backends
+
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
+    if backend == "onnxruntime":
+        return backends.onnx_generator(model)
+    make = backends.compiled_generator if backend == "compile" else backends.prepared
+    return make(model.inference_generator, precision)
 
 
 def _noise(model, batch: int, size: tuple[int, int], seed: int) -> Tensor | None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from sr_zoo.cli import benchmark, finetune, hub, upscale
+from sr_zoo.cli import benchmark, export, finetune, hub, upscale
 from sr_zoo.cli._common import UsageError, complain
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("sr-zoo", description="Super-resolution whose pictures downsample back to the input.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (upscale, benchmark, finetune, hub):
+    for module in (upscale, benchmark, finetune, hub, export):
         module.add(commands)
     for name, text in TRAINING.items():
         commands.add_parser(name, help=f"{text}: --config FILE (see 'sr-zoo {name} --help')", add_help=False)
