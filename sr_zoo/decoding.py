@@ -175,6 +175,8 @@ def _through_vips(file: BinaryIO, kind: str, frame: int | None, max_pixels: int)
     if palette:
         colours = less_if_grey(colours)
         notes.append(f"its palette became {'grey' if colours.shape[2] == 1 else 'RGB'}")
+    if kind == "gif" and alpha is not None and alpha.min() == 255:
+        alpha = None  # frames are laid over one another, transparent or not
     icc = image.get("icc-profile-data") if "icc-profile-data" in fields else None
     return assembled(colours, alpha, icc, block, dpi, turn, notes)
 
