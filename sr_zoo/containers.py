@@ -5,7 +5,16 @@ import struct
 import zlib
 from typing import BinaryIO
 
-__all__ = ["avif_with_exif", "is_apng", "jpeg_density", "jpeg_head", "png_density", "png_head", "webp_with_exif"]
+__all__ = [
+    "avif_with_exif",
+    "has_profile",
+    "is_apng",
+    "jpeg_density",
+    "jpeg_head",
+    "png_density",
+    "png_head",
+    "webp_with_exif",
+]
 
 
 def _png_chunks(file: BinaryIO):
@@ -18,6 +27,7 @@ def _png_chunks(file: BinaryIO):
 
 
 def png_density(file: BinaryIO) -> tuple[float, float] | None:
+    """Pixels per inch as the pHYs chunk says, None where it does not."""
     content = dict(_png_chunks(file)).get(b"pHYs", b"")
     if len(content) != 9 or content[8] != 1:
         return None
@@ -42,7 +52,13 @@ def jpeg_density(file: BinaryIO) -> tuple[float, float] | None:
     return (round(x * unit, 2), round(y * unit, 2)) if x and y else None
 
 
+def has_profile(file: BinaryIO) -> bool:
+    """Whether a PNG has one, be it damaged."""
+    return any(name == b"iCCP" for name, _ in _png_chunks(file))
+
+
 def is_apng(file: BinaryIO) -> bool:
+    """Whether a PNG is animated."""
     return any(name == b"acTL" for name, _ in _png_chunks(file))
 
 

@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 
 from sr_zoo import exif, fallback
 from sr_zoo.assembling import assembled, check_frame, check_size, checked_exif, less_if_grey, turned
-from sr_zoo.containers import is_apng, jpeg_density, png_density
+from sr_zoo.containers import has_profile, is_apng, jpeg_density, png_density
 from sr_zoo.errors import one_line
 from sr_zoo.picture import MAX_PIXELS, Picture, PictureError
 from sr_zoo.vips import pyvips, reason
@@ -100,7 +100,9 @@ def _opened(path: str | Path):
     except OSError as error:
         raise PictureError(f"{path}: {error.strerror or f'damaged or truncated ({one_line(error)})'}") from None
     except pyvips.Error as error:
-        raise PictureError(f"{path}: damaged or truncated ({reason(error)})") from None
+        full = "out of memory" in str(error)
+        text = "not enough memory to decode it" if full else f"damaged or truncated ({reason(error)})"
+        raise PictureError(f"{path}: {text}") from None
     except Exception as error:
         # Damaged files make Pillow's decoders raise nearly anything (SyntaxError, struct.error, RuntimeError, …).
         raise PictureError(f"{path}: damaged or truncated ({one_line(error)})") from None
@@ -124,10 +126,11 @@ def _kind(file: BinaryIO) -> str | None:
     return "heif" if head[4:8] == b"ftyp" and head[8:12] in brands else None
 
 
-def _loaded(file: BinaryIO, kind: str, frame: int | None = None):
+def _loaded(file: BinaryIO, kind: str, frame: int | None = None, fail_on: str | None = None):
     """The picture as libvips sees it, its header read and nothing decoded."""
     file.seek(0)
-    options = {"access": "sequential", "fail_on": "error"}
+    # libjpeg only warns where it fills what is missing with grey; the others warn of trifles.
+    options = {"access": "sequential", "fail_on": fail_on or ("warning" if kind == "jpeg" else "error")}
     if kind in PAGED:
         options["page"] = frame or 0
     return getattr(pyvips.Image, f"{kind}load_source")(pyvips.Source.new_from_descriptor(file.fileno()), **options)
@@ -167,7 +170,14 @@ def _through_vips(file: BinaryIO, kind: str, frame: int | None, max_pixels: int)
     if own is not None and (dpi is None or max(abs(a - b) for a, b in zip(own, dpi)) > 1):
         dpi = own
     bits = image.get("bits-per-sample") if "bits-per-sample" in fields else 8
-    colours, alpha = _decoded(image, samples, turn, bits if kind == "heif" else 16)
+    try:
+        colours, alpha = _decoded(image, samples, turn, bits if kind == "heif" else 16)
+    except pyvips.Error as error:
+        if kind != "jpeg" or "extraneous bytes" not in str(error):
+            raise
+        # Some cameras write them, and nothing is missing.
+        notes.append("it has extraneous bytes among its data")
+        colours, alpha = _decoded(_loaded(file, kind, fail_on="error"), samples, turn, 16)
     if bits < 8 and not palette:
         notes.append(f"its {bits}-bit samples became 8-bit ones")
     elif 8 < bits < 16:
@@ -178,6 +188,8 @@ def _through_vips(file: BinaryIO, kind: str, frame: int | None, max_pixels: int)
     if kind == "gif" and alpha is not None and alpha.min() == 255:
         alpha = None  # frames are laid over one another, transparent or not
     icc = image.get("icc-profile-data") if "icc-profile-data" in fields else None
+    if icc is None and kind == "png" and has_profile(file):
+        notes.append("its colour profile is damaged or not for its colours, and was left out")
     return assembled(colours, alpha, icc, block, dpi, turn, notes)
 
 

@@ -143,27 +143,26 @@ class _Sink:
         self.file, self.error = file, None
         self.head, self.rewrite_head = b"", rewrite_head
         self.target = pyvips.TargetCustom()
-        self.target.on_write(self._write)
-        self.target.on_read(self._read)
-        self.target.on_seek(self.file.seek)
+        self.target.on_write(lambda chunk: self._tried(self._write, bytes(chunk)))
+        self.target.on_read(lambda size: self._tried(self.file.read, size, failed=b""))
+        self.target.on_seek(lambda offset, whence: self._tried(self.file.seek, offset, whence))
 
-    def _write(self, chunk) -> int:
-        chunk = bytes(chunk)
-        try:
-            if self.rewrite_head is None:
-                self.file.write(chunk)
-            else:
-                self.head += chunk
-                if (head := self.rewrite_head(self.head)) is not None:
-                    self.file.write(head)
-                    self.head, self.rewrite_head = b"", None
-        except OSError as error:
-            self.error = error
-            return -1
+    def _write(self, chunk: bytes) -> int:
+        if self.rewrite_head is None:
+            self.file.write(chunk)
+        else:
+            self.head += chunk
+            if (head := self.rewrite_head(self.head)) is not None:
+                self.file.write(head)
+                self.head, self.rewrite_head = b"", None
         return len(chunk)
 
-    def _read(self, size: int) -> bytes:
-        return self.file.read(size)
+    def _tried(self, call, *arguments, failed=-1):
+        try:
+            return call(*arguments)
+        except OSError as error:
+            self.error = error
+            return failed
 
 
 def _write(file, format_: Format, picture: Picture, quality: int | None) -> None:
@@ -195,6 +194,8 @@ def _write(file, format_: Format, picture: Picture, quality: int | None) -> None
         else:
             file.write(_avif(image, block, quality, 8 if picture.peak == 255 else 12))
     except pyvips.Error as error:
+        if "out of memory" in str(error):
+            raise MemoryError from None
         raise (sink.error if sink and sink.error else _Failed(reason(error))) from None
 
 

@@ -13,7 +13,12 @@ __all__ = ["pyvips", "reason"]
 pyvips.cache_set_max(0)
 
 
+# What says only that something failed.
+EMPTY_WORDS = ("unable to", "source: bad seek", "vips__tiff_openin_source: unable to", "(")
+
+
 def reason(error: pyvips.Error) -> str:
-    """The last line of what the library says; those before may be of earlier files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown reason"
+    """The last line of what the library says that tells anything, without the name of the part that says it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(EMPTY_WORDS)]
+    return telling[-1].partition(": ")[2] or telling[-1] if telling else "its data do not fit its header"

@@ -5,6 +5,7 @@ container holds them; ``read_back`` gives what they find in a file again, uprigh
 """
 
 import dataclasses
+import functools
 import io
 import struct
 import zlib
@@ -164,6 +165,7 @@ def exif(orientation: int, size: tuple[int, int], dpi: tuple[float, float] | Non
     return block
 
 
+@functools.cache  # its date is in it
 def profile(channels: int) -> bytes:
     """A small ICC profile for grey, RGB or CMYK."""
     if channels == 3:
@@ -205,7 +207,7 @@ def _write_pillow(path: Path, kind: Kind, array: np.ndarray) -> None:
         image, clear = image.convert("RGB").quantize(16), array[..., 3] == 0
         indices = np.asarray(image).copy()
         indices[clear] = 20
-        colours = (image.getpalette() + 768 * [0])[:60] + [255, 255, 255]
+        colours = [*(image.getpalette() + 768 * [0])[:60], 255, 255, 255]
         image = Image.fromarray(indices, "P")
         image.putpalette(colours)
     options = {"dpi": DPI} if kind.suffix in (".png", ".tif", ".jpg", ".bmp") else {}
