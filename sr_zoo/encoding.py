@@ -93,7 +93,7 @@ def losses(suffix: str, picture: Picture, quality: int | None = None) -> str | N
         lost.append(f"holds {format_.bits} of 16 bits")
     if not format_.tags and (picture.icc or picture.exif):
         lost.append("holds no profile and no EXIF")
-    elif picture.exif and len(picture.exif) + 64 > format_.exif_bytes:
+    elif picture.exif and _block(picture, format_) is None:
         lost.append(f"holds no EXIF of {len(picture.exif):,} bytes")
     return f"{format_.name} {'; '.join(lost)}" if lost else None
 
@@ -168,12 +168,7 @@ class _Sink:
 def _write(file, format_: Format, picture: Picture, quality: int | None) -> None:
     from sr_zoo.vips import pyvips, reason
 
-    block = picture.exif if picture.exif and len(picture.exif) + 64 <= format_.exif_bytes else None
-    cmyk = picture.colours.shape[2] == 4
-    # These say their resolution in EXIF only.
-    own = format_.name in ("WebP", "AVIF") or (cmyk and format_.name == "JPEG")
-    block = exif.prepared(block, picture.size, picture.dpi, own)
-    sink = None
+    block, sink = _block(picture, format_), None
     try:
         image = _as_image(picture, format_)
         if format_.name == "PNG":
@@ -185,7 +180,7 @@ def _write(file, format_: Format, picture: Picture, quality: int | None) -> None
             image.tiffsave_target(sink.target, keep="icc", bigtiff=size > BIG_TIFF_BYTES, **TIFF_OPTIONS)
             exif.into_tiff(file, block, picture.dpi)
         elif format_.name == "JPEG":
-            sink = _Sink(file, lambda head: jpeg_head(head, block, picture.dpi, not cmyk))
+            sink = _Sink(file, lambda head: jpeg_head(head, block, picture.dpi, picture.colours.shape[2] != 4))
             image.jpegsave_target(sink.target, keep="icc", Q=quality or JPEG_QUALITY, subsample_mode="off")
         elif format_.name == "WebP":
             options = {"lossless": True, "exact": True, "effort": WEBP_EFFORT} if quality is None else {"Q": quality}
@@ -197,6 +192,14 @@ def _write(file, format_: Format, picture: Picture, quality: int | None) -> None
         if "out of memory" in str(error):
             raise MemoryError from None
         raise (sink.error if sink and sink.error else _Failed(reason(error))) from None
+
+
+def _block(picture: Picture, format_: Format) -> bytes | None:
+    """EXIF as it is written; None where there is none or it is too large."""
+    # WebP, AVIF and JPEG in CMYK say their resolution nowhere else.
+    own = format_.name in ("WebP", "AVIF") or (format_.name == "JPEG" and picture.colours.shape[2] == 4)
+    block = exif.prepared(picture.exif, picture.size, picture.dpi, own)
+    return block if block is None or len(block) <= format_.exif_bytes else None
 
 
 def _as_image(picture: Picture, format_: Format):

@@ -278,9 +278,13 @@ def _read_tifffile(path: Path):
         if page.extrasamples == (tifffile.EXTRASAMPLE.ASSOCALPHA,):
             straight = array[..., :3] / np.maximum(array[..., 3:] / 255.0, 1e-9)
             array = np.dstack([np.round(straight).clip(0, 255), array[..., 3]]).astype(np.uint8)
-        block = Image.Exif()
-        block.load_from_fp(raw)
-        exif = _flat(block)
+        if file.is_bigtiff:
+            with Image.open(path) as image:
+                exif = _flat(image.getexif())
+        else:  # also for samples that Pillow cannot open
+            block = Image.Exif()
+            block.load_from_fp(raw)
+            exif = _flat(block)
         dpi = page.get_resolution("INCH") if 0x011A in page.tags else None
         return array if array.ndim == 3 else array[..., None], page.iccprofile, exif, dpi
 
