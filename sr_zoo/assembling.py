@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from sr_zoo import exif
-from sr_zoo.picture import Picture, PictureError
+from sr_zoo.picture import DPI, Picture, PictureError
 
 __all__ = ["Said", "assembled", "check_frame", "check_size", "checked_exif", "less_if_grey", "turned"]
 
@@ -49,7 +49,9 @@ def checked_exif(block: bytes | None, notes: list[str]) -> tuple[bytes | None, S
     try:
         source = exif.Block(block)
         said = Said(source.orientation(source.first), source.dpi(source.first))
-        return exif.edited(block, {exif.ORIENTATION: None}), said
+        block = exif.edited(block, {exif.ORIENTATION: None})
+        exif.check(block)
+        return block, said
     except (ValueError, IndexError, struct.error):
         notes.append("its EXIF is damaged and was left out")
         return None, None
@@ -63,8 +65,9 @@ def less_if_grey(colours: np.ndarray) -> np.ndarray:
 
 
 def assembled(colours, alpha, icc, block, dpi, turn: int, notes: list[str]) -> Picture:
-    if dpi is not None and turn >= 5:
-        dpi = dpi[::-1]
+    if dpi is not None:
+        # Nobody prints so coarsely or finely: the file means something else, or nothing.
+        dpi = None if not all(DPI[0] <= side <= DPI[1] for side in dpi) else dpi[::-1] if turn >= 5 else dpi
     icc = _checked_profile(icc, colours.shape[2], notes)
     return Picture(colours, alpha, icc, block, dpi, tuple(notes))
 

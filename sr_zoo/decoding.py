@@ -143,7 +143,7 @@ def _pages(image) -> int:
 def _through_vips(file: BinaryIO, kind: str, frame: int | None, max_pixels: int) -> Picture:
     notes = []
     if kind == "tiff":
-        _check_tiff(file)
+        _check_tiff(file, max_pixels)
     image = _loaded(file, kind)
     pages = _pages(image)
     check_frame(frame, pages, notes)
@@ -220,15 +220,18 @@ def _sample_name(format_: str) -> str:
         format_, "32-bit integer")  # fmt: skip
 
 
-def _check_tiff(file: BinaryIO) -> None:
-    """Refuse what libvips would only call damaged."""
+def _check_tiff(file: BinaryIO, max_pixels: int) -> None:
+    """Refuse what libvips would only call damaged, or print a warning of."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             source = exif.Block(data)
             tags = source.entries(source.first)
         except ValueError:
             return
-        photometric, samples = (source.numbers(tags.get(tag)) for tag in (PHOTOMETRIC, SAMPLE_FORMAT))
+        wanted = PHOTOMETRIC, SAMPLE_FORMAT, exif.WIDTH, exif.HEIGHT
+        photometric, samples, width, height = (source.numbers(tags.get(tag)) for tag in wanted)
+    if width and height:
+        check_size(width[0], height[0], max_pixels)
     if photometric and photometric[0] in LAB:
         raise PictureError("LAB colours are not supported; save it as RGB")
     if samples and samples[0] in COMPLEX:

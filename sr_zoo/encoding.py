@@ -6,6 +6,7 @@ they would come out changed (see :mod:`sr_zoo.exif`).
 """
 
 import dataclasses
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sr_zoo import exif
 from sr_zoo.containers import avif_with_exif, jpeg_head, png_head, webp_with_exif
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
-from sr_zoo.picture import Picture, PictureError
+from sr_zoo.picture import DPI, Picture, PictureError
 
 __all__ = ["losses", "save_picture"]
 
@@ -128,6 +129,13 @@ def _check(path: Path, format_: Format, picture: Picture, quality: int | None) -
         raise PictureError(f"{path}: {format_.name} is always lossless and takes no quality; use .webp, .avif or .jpg")
     if quality is not None and not 1 <= quality <= 100:
         raise PictureError(f"{path}: quality {quality} is not in 1…100")
+    if picture.dpi is not None and not all(DPI[0] <= side <= DPI[1] for side in picture.dpi):
+        raise PictureError(f"{path}: {picture.dpi} pixels per inch are not in {DPI[0]:g}…{DPI[1]:g}")
+    if picture.exif is not None:
+        try:
+            exif.check(picture.exif)
+        except (ValueError, IndexError, struct.error) as error:
+            raise PictureError(f"{path}: the picture's EXIF is damaged ({one_line(error)})") from None
 
 
 class _Failed(Exception):

@@ -12,7 +12,7 @@ import struct
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["DESCRIPTIVE", "Block", "edited", "from_tiff", "into_tiff", "minimal", "prepared", "without_prefix"]
+__all__ = ["DESCRIPTIVE", "Block", "check", "edited", "from_tiff", "into_tiff", "minimal", "prepared", "without_prefix"]
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
 WIDTH, HEIGHT, PIXEL_X, PIXEL_Y = 0x0100, 0x0101, 0xA002, 0xA003
@@ -113,7 +113,7 @@ class Block:
         tags = self.entries(at)
         sides = [self.numbers(tags.get(tag)) for tag in (X_RESOLUTION, Y_RESOLUTION)]
         unit = {2: 1.0, 3: 2.54}.get((self.numbers(tags.get(RESOLUTION_UNIT)) or [2])[0])
-        if unit is None or not all(sides) or not all(side[0] > 0 for side in sides):
+        if unit is None or not all(sides):
             return None
         return round(float(sides[0][0]) * unit, 4), round(float(sides[1][0]) * unit, 4)
 
@@ -174,6 +174,16 @@ def prepared(block: bytes | None, size: tuple[int, int], dpi: tuple[float, float
     add = {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT} if own or X_RESOLUTION in known else set()
     main = {tag: value for tag, value in tags.items() if tag in known or tag in add}
     return edited(block, main, {PIXEL_X: (LONG, [size[0]]), PIXEL_Y: (LONG, [size[1]])})
+
+
+def check(block: bytes) -> None:
+    """Whether the block can be edited and read.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    source = Block(prepared(block, (1, 1), (72.0, 72.0), own=True))
+    _tree(source, source.first, source.order, DESCRIPTIVE)
 
 
 def minimal() -> bytes:

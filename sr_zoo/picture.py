@@ -19,6 +19,8 @@ __all__ = [
 NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 # Room for 20000×20000, which decoded takes 1.2 GB in RGB. What claims more is a bomb, or somebody who knows.
 MAX_PIXELS = 1 << 29
+# Between these, pixels per inch are taken for a resolution; all containers hold them.
+DPI = 0.01, 100_000.0
 
 
 class PictureError(UserError):

@@ -9,6 +9,10 @@ import pyvips
 
 __all__ = ["pyvips", "reason"]
 
+# pyvips hands warnings on to logging, and prints a traceback where one is not UTF-8; without that, libvips keeps them.
+if hasattr(pyvips, "_remove_log_handler"):
+    pyvips._remove_log_handler()
+
 # An operation that is kept would give back a file as it was before it was rewritten, and hold its memory.
 pyvips.cache_set_max(0)
 

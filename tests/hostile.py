@@ -113,6 +113,12 @@ def with_icc(profile: bytes) -> bytes:
     return png(64, 48, chunk(b"iCCP", b"x\0\0" + zlib.compress(profile, 1)))
 
 
+def odd_profile() -> bytes:
+    """The name is not UTF-8 and the first tag lies outside: libpng names both in a warning."""
+    broken = changed(profile(3), 128 + 4 + 4, b"\x7f\xff\xff\xff")
+    return png(64, 48, chunk(b"iCCP", b"\xda\xfb\0\0" + zlib.compress(broken)))
+
+
 def float_with_nan(path: Path) -> None:
     array = np.full((4, 4), 0.5, np.float32)
     array[1, 1] = np.nan
@@ -140,6 +146,7 @@ def gif_of_size(width: int, height: int) -> bytes:
     return changed(changed(data, 6, size), data.index(b",\0\0\0\0") + 5, size)
 
 
+OUTSIDE_EXIF = b"II*\0" + struct.pack("<IH HHII I", 8, 1, 0x8769, 4, 1, 9999, 0)
 LOOPED_EXIF = b"II*\0" + struct.pack("<IH HHII HHII I", 8, 2, 0x8769, 4, 1, 8, 0x8825, 4, 1, 8, 8)
 
 HOSTILE = {
@@ -185,6 +192,8 @@ HOSTILE = {
     "bomb-in-text.png": Hostile(
         written(lambda: png(64, 48, chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8), 1)))), None
     ),
+    "odd-chunk.png": Hostile(written(lambda: png(64, 48, chunk(b"\xda\xdb\xff\xfe", b"x"))), "damaged or truncated"),
+    "odd-profile.png": Hostile(written(odd_profile), None, "profile"),
     "garbage-profile.png": Hostile(written(lambda: with_icc(b"garbage" * 40)), None, "profile"),
     "other-profile.png": Hostile(written(lambda: with_icc(profile(4))), None, "profile"),
     # JPEG
@@ -193,6 +202,8 @@ HOSTILE = {
     "no-height.jpg": Hostile(written(lambda: jpeg_of_size(64, 0)), "damaged or truncated"),
     "garbage-profile.jpg": Hostile(written(lambda: lossless_jpeg(icc_profile=b"garbage" * 40)), None, "profile"),
     "extraneous.jpg": Hostile(written(extraneous), None, "extraneous"),
+    "other-profile.jpg": Hostile(written(lambda: lossless_jpeg(icc_profile=profile(4))), None, "profile is for CMYK"),
+    "exif-pointing-outside.jpg": Hostile(written(lambda: exif_of(OUTSIDE_EXIF)), None, "EXIF"),
     "garbage-exif.jpg": Hostile(written(lambda: exif_of(b"\xff" * 200)), None, "EXIF"),
     "looped-exif.jpg": Hostile(written(lambda: exif_of(LOOPED_EXIF)), None),
     "cut-exif.jpg": Hostile(written(lambda: exif_of(exif(6, (64, 48)).tobytes()[6:40])), None, "EXIF"),
@@ -201,6 +212,7 @@ HOSTILE = {
     "no-rows.tif": Hostile(lambda path: tiff(path, ImageLength=0), "damaged or truncated"),
     "no-columns.tif": Hostile(lambda path: tiff(path, ImageWidth=0), "damaged or truncated"),
     "claims-2-billion.tif": Hostile(lambda path: tiff(path, ImageWidth=2**31 - 1, ImageLength=2**31 - 1), "damaged|bombs"),
+    "claims-a-line.tif": Hostile(lambda path: tiff(path, ImageWidth=100_663_352), "bombs"),
     "claims-40000.tif": Hostile(lambda path: tiff(path, ImageWidth=40000, ImageLength=40000), "bombs"),
     "beyond.tif": Hostile(lambda path: tiff(path, StripOffsets=2**31), "damaged or truncated"),
     "bits.tif": Hostile(lambda path: tiff(path, BitsPerSample=77), "damaged or truncated"),

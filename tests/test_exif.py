@@ -114,3 +114,12 @@ def test_a_block_that_is_too_large_is_left_out_and_said(tmp_path):
             kept = size == 40000 or suffix in (".png", ".tif", ".webp")
             assert (("photo", 0x927C) in read_back(tmp_path / f"p{suffix}")[3]) == kept
             assert ("no EXIF" in (losses(suffix, picture) or "")) != kept
+
+
+def test_values_that_overlap_do_not_multiply():
+    """Each of a thousand entries may say that it is as long as the whole block."""
+    entries = b"".join(struct.pack("<HHII", 0x9000 + i, 7, 12000, 0) for i in range(1000))
+    block = b"II*\0" + struct.pack("<IH HHII I", 8, 1, 0x8769, 4, 1, 26, 0) + struct.pack("<H", 1000) + entries + bytes(4)
+    source = exif.Block(block)
+    assert len(source.entries(26)) == 1000
+    assert len(exif.from_tiff(source, source.first) or b"") < 2 * len(block)

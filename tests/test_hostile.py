@@ -121,8 +121,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert not os.listdir(closed)
 
 
-# Saves and reads a mapped picture of 8000×8000 under a limit on what memory the process may get: sys.argv[2] MiB to save, and
-# as much beside the 183 MiB of the decoded picture to read.
+# Saves and reads a mapped picture of 6000×6000 under a limit on what memory the process may get: sys.argv[2] MiB to save, and
+# as much beside the 103 MiB of the decoded picture to read.
 SAVE_AND_READ = """
 import re, resource, sys
 import numpy as np
@@ -133,19 +133,19 @@ def limit(mebibytes):
     resource.setrlimit(resource.RLIMIT_DATA, (used + mebibytes * 2**20, -1))
 save_picture(path, Picture(np.zeros((900, 900, 3), np.uint8)))
 open_picture(path)
-array = np.memmap(path + ".raw", np.uint8, "w+", shape=(8000, 8000, 3))
+array = np.memmap(path + ".raw", np.uint8, "w+", shape=(6000, 6000, 3))
 array[::97] = 7
 limit(spare)
 save_picture(path, Picture(array))
-limit(spare + 184)
+limit(spare + 104)
 read = open_picture(path)
-assert read.colours.shape == (8000, 8000, 3) and (read.colours[97] == 7).all() and not read.colours[98].any()
+assert read.colours.shape == (6000, 6000, 3) and (read.colours[97] == 7).all() and not read.colours[98].any()
 """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is limited by means of Linux")
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_large_picture_is_never_there_twice(suffix, tmp_path):
-    command = [sys.executable, "-c", SAVE_AND_READ, str(tmp_path / f"p{suffix}"), "80"]
+    command = [sys.executable, "-c", SAVE_AND_READ, str(tmp_path / f"p{suffix}"), "70"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sr_zoo.picture import losses, open_picture, save_picture, suffix_for
 from tests.kinds import DPI, KINDS, profile, read_back, source, write_kind
@@ -17,6 +18,8 @@ def test_a_kind_is_kept_whole(kind, picture, tmp_path):
     if kind.lossy:
         colours, alpha = read_back(path)[:2]
     opened = open_picture(path)
+    if opened.exif is not None:
+        assert 0x0112 not in parsed(opened.exif), "the turn was made"
     if kind.suffix == ".gif" and alpha is not None:
         # What colour a transparent place has, GIF does not say.
         colours = np.where(alpha[..., None], colours, opened.colours)
@@ -51,6 +54,12 @@ def same(colours, alpha, other_colours, other_alpha, tolerance: int = 0) -> None
 def said(tags: dict) -> dict:
     """What must not change: not the sizes, which others check, and not Pillow's pointers within."""
     return {key: value for key, value in tags.items() if key not in SIZE | RESOLUTION and key[1] != 0xA005}
+
+
+def parsed(block: bytes) -> Image.Exif:
+    tags = Image.Exif()
+    tags.load(b"Exif\0\0" + block)
+    return tags
 
 
 def expected_dpi(kind):
