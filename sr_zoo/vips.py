@@ -13,7 +13,7 @@ __all__ = ["pyvips", "reason"]
 if hasattr(pyvips, "_remove_log_handler"):
     pyvips._remove_log_handler()
 
-# An operation that is kept would give back a file as it was before it was rewritten, and hold its memory.
+# Each picture is an object of its own, so that no operation is met again: keeping them would only keep their memory.
 pyvips.cache_set_max(0)
 
 

@@ -3,6 +3,8 @@
 import gc
 import io
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +241,43 @@ def test_files_are_closed(tmp_path):
             open_picture(tmp_path / "bad.tif")
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from Linux' /proc")
+def test_nothing_is_kept_of_pictures_that_were_read(tmp_path):
+    def memory():
+        return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    save_picture(tmp_path / "p.png", Picture(np.zeros((1500, 1500, 3), np.uint8)))
+    open_picture(tmp_path / "p.png")
+    before = memory()
+    for _ in range(15):
+        open_picture(tmp_path / "p.png")
+    assert memory() - before < 30
+
+
+@pytest.mark.parametrize(
+    "carried, message",
+    [({"dpi": (0.0, 300.0)}, "pixels per inch are not in 0.01…100000"), ({"dpi": (300.0, 1e9)}, "pixels per inch"),
+     ({"exif": b"nonsense"}, "EXIF is damaged (no TIFF header)"), ({"exif": b"II+\0\x08" + bytes(40)}, "EXIF is damaged")],
+)  # fmt: skip
+def test_what_a_picture_carries_is_checked(carried, message, tmp_path):
+    for suffix in (".png", ".tif", ".webp", ".avif", ".jpg"):
+        with pytest.raises(PictureError) as error:
+            save_picture(tmp_path / f"p{suffix}", make(**carried))
+        assert message in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_no_memory_for_libvips_is_not_called_damage(tmp_path, monkeypatch):
+    from sr_zoo import decoding
+
+    def full(*_):
+        raise decoding.pyvips.Error("unable to fetch from region", "out of memory -- size == 3MB")
+
+    save_picture(tmp_path / "p.png", make())
+    monkeypatch.setattr(decoding, "_decoded", full)
+    with pytest.raises(PictureError, match="p.png: not enough memory to decode it$"):
+        open_picture(tmp_path / "p.png")
 
 
 def test_a_file_is_known_by_its_bytes_and_read_anew(tmp_path):
