@@ -18,7 +18,7 @@ __all__ = [
 # Formats that Pillow opens but that are documents, drawings, films or containers of science data.
 NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 # Room for 20000×20000, which decoded takes 1.2 GB in RGB. What claims more is a bomb, or somebody who knows.
-MAX_PIXELS = 1 << 29
+MAX_PIXELS = 500_000_000
 # Between these, pixels per inch are taken for a resolution; all containers hold them.
 DPI = 0.01, 100_000.0
 
