@@ -11,12 +11,16 @@ from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 
 __all__ = [
-    "Picture", "PictureError", "find_pictures", "open_picture", "picture_size", "read_picture", "save_picture", "to_array",
-    "write_picture",
+    "MAX_PIXELS", "Picture", "PictureError", "count_frames", "find_pictures", "losses", "open_picture", "picture_size",
+    "read_picture", "save_picture", "suffix_for", "to_array", "write_picture",
 ]  # fmt: skip
 
 # Formats that Pillow opens but that are documents, drawings, films or containers of science data.
 NOT_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+# Room for 20000×20000, which decoded takes 1.2 GB in RGB. What claims more is a bomb, or somebody who knows.
+MAX_PIXELS = 500_000_000
+# Between these, pixels per inch are taken for a resolution; all containers hold them.
+DPI = 0.01, 100_000.0
 
 
 class PictureError(UserError):
@@ -31,7 +35,7 @@ class Picture:
         colours: uint8 or uint16 ``(height, width, channels)``: 1 grey, 3 RGB, 4 CMYK (ink, 0 is none). Not premultiplied.
         alpha: ``(height, width)`` of the same type, the largest value opaque; None where all is opaque.
         icc: the colour profile, as in the file.
-        exif: as in the file, without orientation (which was applied) and thumbnail.
+        exif: as in the file, from the TIFF header on, without orientation (which was applied) and thumbnail.
         dpi: pixels per inch, horizontally and vertically.
         notes: what a user should know of how it was read, a sentence each.
     """
@@ -54,14 +58,34 @@ class Picture:
         return int(np.iinfo(self.colours.dtype).max)
 
 
-def open_picture(path: str | Path, frame: int = 0) -> Picture:
-    """Read a picture with all that must survive.
+def open_picture(path: str | Path, frame: int | None = None, max_pixels: int | None = None) -> Picture:
+    """Read a picture with all that must survive: the depth, alpha, CMYK, profile, EXIF and resolution of the file.
+
+    Palettes become RGB or grey, 1-bit pictures and 10- and 12-bit ones the next of 8 or 16 bits, premultiplied colours
+    straight ones; notes say so.
+
+    Args:
+        frame: of an animation or a file of several pages, counted from 0; None for the first, with a note if there are more.
+        max_pixels: what the header may claim; :data:`MAX_PIXELS` by default.
 
     Raises:
-        PictureError: as :func:`read_picture`.
+        PictureError: missing, not a regular file, not a picture, truncated, of floating-point or 32-bit samples, of other
+            colours than grey, RGB or CMYK, or larger than ``max_pixels``.
     """
-    array = read_picture(path, keep_grey=True)
-    return Picture(array.reshape(*array.shape[:2], -1))
+    from sr_zoo import decoding
+
+    return decoding.open_picture(path, frame, max_pixels)
+
+
+def count_frames(path: str | Path) -> int:
+    """How many frames or pages there are; 1 for a plain picture.
+
+    Raises:
+        PictureError: as :func:`open_picture`.
+    """
+    from sr_zoo import decoding
+
+    return decoding.count_frames(path)
 
 
 def from_pillow(image: Image.Image) -> Picture:
@@ -78,10 +102,38 @@ def to_pillow(picture: Picture) -> Image.Image:
 def save_picture(path: str | Path, picture: Picture, quality: int | None = None) -> None:
     """Write a picture with all that it carries; the file appears whole or not at all.
 
+    Args:
+        path: its suffix says the format: png, tif, tiff, webp, avif, jpg, jpeg or bmp.
+        quality: 1…100 for lossy WebP, AVIF (both lossless by default) and JPEG (95 by default; colours are never
+            subsampled in AVIF and JPEG).
+
     Raises:
         PictureError: the format is unknown or cannot hold the picture, or the place cannot be written.
     """
-    write_picture(path, picture.colours[..., 0] if picture.colours.shape[2] == 1 else picture.colours)
+    from sr_zoo import encoding
+
+    encoding.save_picture(path, picture, quality)
+
+
+def losses(suffix: str, picture: Picture, quality: int | None = None) -> str | None:
+    """What of a picture a file of this suffix would lose, in one line: ``"WebP holds 8 of 16 bits"``; None if it keeps all.
+
+    Raises:
+        PictureError: the format is unknown.
+    """
+    from sr_zoo import encoding
+
+    return encoding.losses(suffix, picture, quality)
+
+
+def suffix_for(path: str | Path) -> str:
+    """What an upscaled picture is saved as by default: ``".tif"`` if it came as TIFF or in CMYK, otherwise ``".png"``.
+
+    Only the header is read; a file that cannot be read gives ``".png"``.
+    """
+    from sr_zoo import decoding
+
+    return ".tif" if decoding.is_tiff(path) or decoding.is_cmyk(path) else ".png"
 
 
 def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
