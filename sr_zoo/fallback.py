@@ -11,7 +11,7 @@ from sr_zoo import exif
 from sr_zoo.assembling import assembled, check_frame, check_size, checked_exif, less_if_grey, turned
 from sr_zoo.picture import NOT_PICTURES, Picture, PictureError
 
-__all__ = ["opened", "read"]
+__all__ = ["from_pillow", "opened", "read", "to_pillow"]
 
 
 def read(file: BinaryIO, frame: int | None, max_pixels: int) -> Picture:
@@ -22,20 +22,39 @@ def read(file: BinaryIO, frame: int | None, max_pixels: int) -> Picture:
         check_size(*image.size, max_pixels)
         if frame:
             image.seek(frame)
-        image.load()
-        block, said = checked_exif(exif.without_prefix(image.info.get("exif") or b"") or None, notes)
-        turn = said.orientation if said else 1
-        dpi = image.info.get("dpi")
-        dpi = tuple(round(float(side), 2) for side in dpi) if dpi and all(side > 0 for side in dpi) else None
-        lying = _samples(image, notes)
-        icc = image.info.get("icc_profile")
+        return from_pillow(image, notes)
+
+
+def from_pillow(image: Image.Image, notes: list[str] | None = None) -> Picture:
+    """See :func:`sr_zoo.picture.from_pillow`; what a user should know is added to ``notes``."""
+    notes = [] if notes is None else notes
+    image.load()
+    block, said = checked_exif(exif.without_prefix(image.info.get("exif") or b"") or None, notes)
+    turn = said.orientation if said else 1
+    dpi = image.info.get("dpi")
+    dpi = tuple(round(float(side), 2) for side in dpi) if dpi and all(side > 0 for side in dpi) else None
+    lying = _samples(image, notes)
     samples = {2: 1, 4: 3}.get(lying.shape[2], lying.shape[2]) if image.mode != "CMYK" else 4
     upright = np.empty((*(lying.shape[:2] if turn < 5 else lying.shape[1::-1]), lying.shape[2]), lying.dtype)
     turned(upright, turn)[:] = lying
     colours, alpha = upright[..., :samples], upright[..., samples] if samples < lying.shape[2] else None
     if image.mode in ("P", "PA"):
         colours = less_if_grey(colours)
-    return assembled(colours, alpha, icc, block, dpi, turn, notes)
+    return assembled(colours, alpha, image.info.get("icc_profile"), block, dpi, turn, notes)
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """See :func:`sr_zoo.picture.to_pillow`."""
+    array = picture.colours if picture.alpha is None else np.dstack([picture.colours, picture.alpha])
+    if array.dtype == np.uint16 and array.shape[2] > 1:
+        array = np.uint8((array * np.uint32(255) + 32767) // 65535)
+    if picture.colours.shape[2] == 4:
+        image = Image.fromarray(np.ascontiguousarray(array[..., :4]), "CMYK")
+    else:
+        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    kept = {"icc_profile": picture.icc, "dpi": picture.dpi, "exif": picture.exif and b"Exif\0\0" + picture.exif}
+    image.info.update({key: value for key, value in kept.items() if value})
+    return image
 
 
 @contextlib.contextmanager

@@ -89,14 +89,21 @@ def count_frames(path: str | Path) -> int:
 
 
 def from_pillow(image: Image.Image) -> Picture:
-    """An open picture of Pillow's."""
-    array = to_array(image, keep_grey=True)
-    return Picture(array.reshape(*array.shape[:2], -1))
+    """An open picture of Pillow's, 8-bit or 16-bit grey, with its alpha, profile and resolution.
+
+    Raises:
+        PictureError: floating-point samples, or integers beyond 16 bits.
+    """
+    from sr_zoo import fallback
+
+    return fallback.from_pillow(image)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """As Pillow's: what it has no mode for becomes 8-bit RGB."""
-    return Image.fromarray(picture.colours[..., 0] if picture.colours.shape[2] == 1 else picture.colours)
+    """As Pillow's ``L``, ``LA``, ``RGB``, ``RGBA``, ``CMYK`` or ``I;16``; colours of 16 bits, which it has not, become 8-bit ones."""
+    from sr_zoo import fallback
+
+    return fallback.to_pillow(picture)
 
 
 def save_picture(path: str | Path, picture: Picture, quality: int | None = None) -> None:

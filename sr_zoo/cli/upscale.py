@@ -65,7 +65,7 @@ def _print_proof(source: str, target: Path, done, model) -> None:
     from sr_zoo.errors import percent
 
     height, width = done.array.shape[:2]
-    samples = done.array.size // model.scale**2
+    samples = done.samples
     share = f"{percent(done.reproduced)} ({round(done.reproduced * samples):,} of {samples:,})"
     print(
         f"{source} {width // model.scale}×{height // model.scale} → {target} {width}×{height} in {done.seconds:.2f} s; "
@@ -78,6 +78,8 @@ def _print_proof(source: str, target: Path, done, model) -> None:
 
 def _targets(inputs: list[str], output: str | None, scale: int, samples: int | None) -> list[list[Path]]:
     """Where the samples of each picture go; no two to one place, and none onto an input."""
+    from sr_zoo.picture import suffix_for
+
     out = None if output is None else Path(output)
     folder = out is not None and (len(inputs) > 1 or out.is_dir() or output.endswith(("/", os.sep)))
     if folder and out.exists() and not out.is_dir():
@@ -85,7 +87,7 @@ def _targets(inputs: list[str], output: str | None, scale: int, samples: int | N
     if out is not None and not folder:
         targets = [out]
     else:
-        targets = [(out if folder else Path(i).parent) / f"{Path(i).stem}_x{scale}.png" for i in inputs]
+        targets = [(out if folder else Path(i).parent) / f"{Path(i).stem}_x{scale}{suffix_for(i)}" for i in inputs]
     numbered = [
         [t.with_stem(f"{t.stem}_{i + 1:0{len(str(samples))}}") for i in range(samples)] if samples else [t] for t in targets
     ]
