@@ -1,0 +1,237 @@
+"""Many pictures: reading, computing and writing overlap, and a picture that fails does not stop the rest.
+
+Each has threads of its own: readers fetch and decode ahead, the caller's computes and reports, writers encode and store.
+Pictures go through the network one by one. On the processor a batch of small ones takes as long as they do singly
+(benchmarks/folder.py), and a picture's bytes must not depend on which others are in the folder or were done already.
+"""
+
+import dataclasses
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from sr_zoo import distributed
+from sr_zoo.engine import Settings, Spread, upscale_pictures
+from sr_zoo.errors import UserError, one_line
+from sr_zoo.files import clear_stale
+from sr_zoo.picture import Picture, open_picture, save_picture
+from sr_zoo.places import Local, PlaceError, place, split
+from sr_zoo.plan import Job, plan
+from sr_zoo.summary import Result, Summary
+
+__all__ = ["upscale_folder", "upscale_jobs"]
+
+DEFAULTS = Settings()
+
+# Pictures read ahead and written behind, and the bytes of them beyond which no more are begun: of large ones few are held,
+# of small ones many.
+AHEAD, BYTES_AHEAD, BYTES_BEHIND = 8, 2**27, 2**30
+# Threads of each kind: files are decoded and encoded by one; a service that answers slowly is asked several times at once.
+THREADS, REMOTE_THREADS = 1, 4
+
+
+def upscale_folder(
+    source: str | Path,
+    output: str | Path,
+    model="affmse-x4",
+    settings: Settings = DEFAULTS,
+    *,
+    recursive: bool = False,
+    skip_existing: bool = False,
+    samples: int | None = None,
+    report: Callable[[Result], None] | None = None,
+) -> Summary:
+    """Upscale the pictures of a folder into another: ``a/b.jpg`` to ``a/b_x4.png``, see :func:`sr_zoo.plan.plan`.
+
+    Args:
+        source: a folder; a path or a URL that fsspec understands (``s3://``, ``gs://``, ``hf://``, …).
+        output: a folder, likewise; made if there is none.
+        model: a name, a checkpoint folder, a Hub repository or a model from :func:`sr_zoo.load`.
+        recursive: take the pictures in the folders of the folder, too.
+        skip_existing: leave out what is there already: so an interrupted run goes on.
+        samples: number of samples of each picture, each with a seed of its own; None for one picture.
+        report: called in this thread with what became of each picture, as soon as it is known.
+
+    Returns:
+        What became of all pictures, see :func:`upscale_jobs`.
+
+    Raises:
+        UserError: the folders cannot be used; a picture that cannot be used is in the summary instead.
+        CheckpointError: the model cannot be loaded.
+    """
+    if isinstance(model, (str, Path)):
+        from sr_zoo.hub import load
+
+        model = load(model)
+    planned = plan([str(source)], str(output), model.scale, samples, recursive)
+    if planned.failures and not planned.jobs:
+        raise PlaceError(planned.failures[0])
+    summary = upscale_jobs(planned.jobs, model, settings, skip_existing, report)
+    return dataclasses.replace(summary, others=planned.others, failures=tuple(planned.failures))
+
+
+def upscale_jobs(
+    jobs: Sequence[Job],
+    model,
+    settings: Settings = DEFAULTS,
+    skip_existing: bool = False,
+    report: Callable[[Result], None] | None = None,
+) -> Summary:
+    """Upscale what :func:`sr_zoo.plan.plan` found; arguments and result as of :func:`upscale_folder`.
+
+    Where ``torchrun`` or ``srun`` started several processes, each does its share of the pictures and reports on it; the
+    summary is of all of them, in each.
+
+    An exception that is not a picture's own fault, such as KeyboardInterrupt, ends it: the writing that goes on is
+    finished, what was not begun is left out, and the exception is raised.
+    """
+    if not distributed.launched():
+        return _upscale_share(jobs, model, settings, skip_existing, report)
+    shares = distributed.shared(jobs, lambda share: _upscale_share(share, model, settings, skip_existing, report))
+    return Summary(tuple(r for s in shares for r in s.results), max(s.seconds for s in shares), model.exact)
+
+
+def _upscale_share(jobs: Sequence[Job], model, settings: Settings, skip_existing: bool, report: Callable | None) -> Summary:
+    results, started = [], time.perf_counter()
+
+    def tell(result: Result) -> None:
+        results.append(result)
+        if report is not None:
+            report(result)
+
+    remote = any(not isinstance(place(path), Local) for job in jobs[:1] for path in (job.source, *job.targets))
+    threads = REMOTE_THREADS if remote else THREADS
+    with ThreadPoolExecutor(threads, "sr_zoo-read") as readers, ThreadPoolExecutor(threads, "sr_zoo-write") as writers:
+        try:
+            behind = _Behind(writers, tell)
+            for job, numbers, reading in _ahead(readers, threads, _to_do(jobs, skip_existing, tell)):
+                _upscale(job, numbers, reading, model, settings, behind)
+            behind.finish(0)
+        except BaseException:
+            for pool in (readers, writers):
+                pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return Summary(tuple(results), time.perf_counter() - started, model.exact)
+
+
+def _to_do(jobs: Iterable[Job], skip_existing: bool, tell: Callable) -> Iterator[tuple[Job, list[int]]]:
+    """Each job with the numbers of the targets that are to be made; what killed processes have left there goes."""
+    listed = {}
+    for job in jobs:
+        numbers = []
+        for i, target in enumerate(job.targets):
+            (folder, name), there = split(target), place(target)
+            try:
+                if folder not in listed:
+                    listed[folder] = there.names(folder)
+                if skip_existing and name in listed[folder]:
+                    tell(Result(job.source, target, "skipped"))
+                    continue
+                if isinstance(there, Local):
+                    clear_stale(target, listed[folder])
+                numbers.append(i)
+            except UserError as error:
+                tell(_failed(job.source, target, error))
+        if numbers:
+            yield job, numbers
+
+
+def _ahead(readers: ThreadPoolExecutor, threads: int, jobs: Iterable[tuple[Job, list[int]]]) -> Iterator:
+    """Each job with the numbers of its targets and the reading of its picture, which is a few ahead of what is given out."""
+    waiting, left = deque(), iter(jobs)
+
+    def room() -> bool:
+        # No more than every reader has at hand, and one: how large a picture is, is known when it was read.
+        unknown = sum(not reading.done() for *_, reading in waiting)
+        return len(waiting) < AHEAD and unknown <= threads and sum(_held(r) for *_, r in waiting) < BYTES_AHEAD
+
+    while True:
+        while room() and (following := next(left, None)) is not None:
+            job, numbers = following
+            waiting.append((job, numbers, readers.submit(_read, job.source)))
+        if not waiting:
+            return
+        yield waiting.popleft()
+
+
+def _upscale(job: Job, numbers: list[int], reading: Future, model, settings: Settings, behind: "_Behind") -> None:
+    """All samples of one picture; they are on their way to be written when it returns."""
+    target, spread, count = job.targets[numbers[0]], Spread(), len(job.targets)
+    try:
+        picture = reading.result()
+        for i in numbers:
+            target, seeded = job.targets[i], dataclasses.replace(settings, seed=settings.seed + i)
+            try:
+                done = upscale_pictures([picture], model, seeded)[0]
+            except (MemoryError, RuntimeError) as error:
+                if not _no_memory(error) or not behind.waiting:
+                    raise
+                behind.finish(0)  # what waits to be written may be what is lacking
+                done = upscale_pictures([picture], model, seeded)[0]
+            if count > 1:
+                spread.add(done.array)
+            all_samples = spread.count == count > 1
+            behind.write(
+                Result.of(job.source, target, picture, done, spread.deviation if all_samples else None), done.picture
+            )
+    except Exception as error:
+        behind.tell(_failed(job.source, target, error))
+
+
+class _Behind:
+    """Upscaled pictures on their way to their targets, and the telling of what became of them, in order."""
+
+    def __init__(self, writers: ThreadPoolExecutor, tell: Callable[[Result], None]):
+        self.writers, self.tell, self.waiting, self.bytes = writers, tell, deque(), 0
+
+    def write(self, result: Result, picture: Picture) -> None:
+        self.bytes += _bytes(picture)
+        self.waiting.append((result, _bytes(picture), self.writers.submit(_write, result.target, picture)))
+        self.finish(BYTES_BEHIND)
+
+    def finish(self, limit: int) -> None:
+        """Wait until no more bytes than ``limit`` are to be written; tell of all that is."""
+        while self.waiting and (self.bytes > limit or len(self.waiting) > AHEAD or self.waiting[0][2].done()):
+            result, size, writing = self.waiting.popleft()
+            error = writing.exception()
+            self.bytes -= size
+            self.tell(result if error is None else _failed(result.source, result.target, error))
+
+
+def _read(source: str) -> Picture:
+    with place(source).fetched(source) as path:
+        return open_picture(path)
+
+
+def _write(target: str, picture: Picture) -> None:
+    with place(target).stored(target) as path:
+        save_picture(path, picture)
+
+
+def _failed(source: str, target: str, error: BaseException) -> Result:
+    reason, trace = one_line(error), ""
+    if isinstance(error, MemoryError) or _no_memory(error):
+        reason = reason if reason.startswith("not enough memory") else "not enough memory"
+        reason = f"{source}: {reason}; cut the picture into smaller ones"
+    elif not isinstance(error, UserError):
+        reason = f"{source}: {type(error).__name__}: {reason}"
+        trace = "".join(traceback.format_exception(error))
+    elif source not in reason and target not in reason:
+        reason = f"{source}: {reason}"
+    return Result(source, target, "failed", reason=reason, trace=trace)
+
+
+def _no_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)  # torch has no class of its own for it
+
+
+def _held(reading: Future) -> int:
+    """Bytes that are held by a picture that was read."""
+    return _bytes(reading.result()) if reading.done() and reading.exception() is None else 0
+
+
+def _bytes(picture: Picture) -> int:
+    return picture.colours.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
