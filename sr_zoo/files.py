@@ -47,7 +47,7 @@ def clear_stale(path: str | Path, names: set[str]) -> None:
     """Remove what processes that were killed have left of :func:`whole` writing to ``path``, if an hour old.
 
     Args:
-        names: what is in the folder of ``path``; it is listed once for many paths.
+        names: hidden files in the folder of ``path``, which is listed once for many paths.
     """
     path = Path(path)
     start = f".{path.stem[:40]}-"

@@ -126,12 +126,14 @@ def _to_do(jobs: Iterable[Job], skip_existing: bool, tell: Callable) -> Iterator
             (folder, name), there = split(target), place(target)
             try:
                 if folder not in listed:
-                    listed[folder] = there.names(folder)
-                if skip_existing and name in listed[folder]:
+                    names = there.names(folder)
+                    listed[folder] = names, {n for n in names if n.startswith(".")}
+                names, hidden = listed[folder]
+                if skip_existing and name in names:
                     tell(Result(job.source, target, "skipped"))
                     continue
                 if isinstance(there, Local):
-                    clear_stale(target, listed[folder])
+                    clear_stale(target, hidden)
                 numbers.append(i)
             except UserError as error:
                 tell(_failed(job.source, target, error))
@@ -159,26 +161,23 @@ def _ahead(readers: ThreadPoolExecutor, threads: int, jobs: Iterable[tuple[Job, 
 
 def _upscale(job: Job, numbers: list[int], reading: Future, model, settings: Settings, behind: "_Behind") -> None:
     """All samples of one picture; they are on their way to be written when it returns."""
-    target, spread, count = job.targets[numbers[0]], Spread(), len(job.targets)
-    try:
-        picture = reading.result()
-        for i in numbers:
-            target, seeded = job.targets[i], dataclasses.replace(settings, seed=settings.seed + i)
-            try:
-                done = upscale_pictures([picture], model, seeded)[0]
-            except (MemoryError, RuntimeError) as error:
-                if not _no_memory(error) or not behind.waiting:
-                    raise
-                behind.finish(0)  # what waits to be written may be what is lacking
-                done = upscale_pictures([picture], model, seeded)[0]
-            if count > 1:
+    spread, left = Spread(), list(numbers)
+    while left:
+        target = job.targets[left[0]]
+        try:
+            picture = reading.result()
+            done = upscale_pictures([picture], model, dataclasses.replace(settings, seed=settings.seed + left[0]))[0]
+            if len(job.targets) > 1:
                 spread.add(done.array)
-            all_samples = spread.count == count > 1
-            behind.write(
-                Result.of(job.source, target, picture, done, spread.deviation if all_samples else None), done.picture
-            )
-    except Exception as error:
-        behind.tell(_failed(job.source, target, error))
+            deviation = spread.deviation if spread.count == len(job.targets) > 1 else None
+            result = Result.of(job.source, target, picture, done, deviation)
+        except Exception as error:
+            if _no_memory(error) and behind.waiting:
+                behind.finish(0)  # what waits to be written may be what is lacking
+                continue
+            return behind.tell(_failed(job.source, target, error))
+        left.pop(0)
+        behind.write(result, done.picture)
 
 
 class _Behind:

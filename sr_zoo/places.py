@@ -132,12 +132,12 @@ class Remote:
     """Files behind an fsspec file system, of which the methods may be called by several threads."""
 
     def __init__(self, url: str):
-        import fsspec
+        from fsspec.core import url_to_fs
         from fsspec.registry import known_implementations
 
         self.protocol = _protocol(url)
         try:
-            self.fs = fsspec.url_to_fs(url)[0]
+            self.fs = url_to_fs(url)[0]
         except ImportError as error:
             package = known_implementations.get(self.protocol, {}).get("class", "").split(".")[0]
             advice = f"; pip install {package}" if package not in ("", "fsspec") else ""
@@ -188,7 +188,7 @@ class Remote:
         """A local path to write to; when the block ends without an error, the file is at ``path``, whole."""
         with self._temporary(path) as local:
             yield local
-            with _explained(path):
+            with _explained(path, "there is no such bucket or folder to write to"):
                 if self.protocol in OBJECT_STORES:
                     self.fs.put_file(str(local), path)
                 else:
@@ -200,9 +200,14 @@ class Remote:
         self.fs.makedirs(folder, exist_ok=True)
         try:
             self.fs.put_file(str(local), beside)
-            if self.fs.exists(path):
-                self.fs.rm_file(path)  # not every file system renames over a file
-            self.fs.mv(beside, path)
+            try:
+                self.fs.mv(beside, path)
+            except Exception:
+                # Not every file system renames over a file.
+                if not self.fs.exists(path):
+                    raise
+                self.fs.rm_file(path)
+                self.fs.mv(beside, path)
         except BaseException:
             with contextlib.suppress(Exception):
                 self.fs.rm_file(beside)
@@ -219,12 +224,12 @@ class Remote:
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: str, missing: str = "no such file") -> Iterator[None]:
     """Whatever a file system raises becomes one line that names ``path``."""
     try:
         yield
     except FileNotFoundError:
-        raise PlaceError(f"{path}: no such file") from None
+        raise PlaceError(f"{path}: {missing}") from None
     except PermissionError as error:
         raise PlaceError(f"{path}: permission denied ({one_line(error)})") from None
     except Exception as error:

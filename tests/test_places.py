@@ -31,6 +31,18 @@ class Renaming(MemoryFileSystem):
         raise OSError("connection lost")
 
 
+class Stubborn(MemoryFileSystem):
+    """Does not rename over a file."""
+
+    protocol = "stubborn"
+    store, pseudo_dirs = {}, [""]
+
+    def mv(self, old, new, **options):
+        if self.exists(new):
+            raise FileExistsError(new)
+        super().mv(old, new, **options)
+
+
 @pytest.mark.parametrize("root", ["memory://bucket/photos", "{tmp}", "file://{tmp}"])
 def test_every_place_lists_fetches_and_stores(root, tmp_path, picture, memory):
     root = root.format(tmp=tmp_path)
@@ -117,7 +129,18 @@ def test_what_is_not_written_whole_does_not_appear(memory, picture):
     told = pytest.raises(PlaceError, match="^renaming://b/a.png: cannot be reached .*connection lost")
     with told, place("renaming://b").stored("renaming://b/a.png") as local:
         write_picture(local, picture)
-    assert fsspec.filesystem("renaming").find("/") == []
+    assert not Renaming.store
+
+
+def test_the_new_file_takes_the_place_of_the_old_everywhere(picture):
+    fsspec.register_implementation("stubborn", Stubborn, clobber=True)
+    there = place("stubborn://b")
+    for rows in (16, 8):
+        with there.stored("stubborn://b/a.png") as local:
+            write_picture(local, picture[:rows])
+    with there.fetched("stubborn://b/a.png") as local:
+        assert open_picture(local).size == (56, 8)
+    assert len(Stubborn.store) == 1
 
 
 def test_object_stores_are_written_in_one_go(memory, picture, monkeypatch):
