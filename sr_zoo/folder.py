@@ -1,7 +1,7 @@
 """Many pictures: reading, computing and writing overlap, and a picture that fails does not stop the rest.
 
 Each has threads of its own: readers fetch and decode ahead, the caller's computes and reports, writers encode and store.
-Pictures go through the network one by one. On the processor a batch of small ones takes as long as they do singly
+Pictures go through the network one by one. Batches of small ones would save a few per cent of the processor's time
 (benchmarks/folder.py), and a picture's bytes must not depend on which others are in the folder or were done already.
 """
 
