@@ -118,7 +118,8 @@ def process(rank: int, port: int, answers, items: list, waits: float = 0) -> Non
 
     def work(own: list) -> list:
         answers.put(("began", rank))
-        time.sleep(waits)
+        for _ in range(round(10 * waits)):
+            time.sleep(0.1)  # a signal just before one long sleep would be seen after it
         return own
 
     try:
@@ -163,5 +164,5 @@ def test_a_signal_ends_a_process_at_once(kind, code, pair):
     processes, answers = pair([1, 2], waits=60)
     assert {answers.get(timeout=60), answers.get(timeout=60)} == {("began", 0), ("began", 1)}
     os.kill(processes[1].pid, kind)
-    processes[1].join(20)
+    processes[1].join(40)
     assert processes[1].exitcode == code
