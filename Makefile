@@ -19,6 +19,7 @@ readme:
 
 speed:
 	python -m benchmarks.speed
+	python -m benchmarks.folder
 
 # Train what is due, one after another; after a kill or reboot, the same again: make zoo TRAIN=PHOTOS VAL=HELD_OUT [DATA=SETS]
 zoo:

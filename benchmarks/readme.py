@@ -97,6 +97,7 @@ def pages() -> dict[Path, str]:
         "grass": grass.table(rows_of("grass")),
         "tuned": tuned(),
         "speed": speed(),
+        "folder": folder(),
     }.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert pattern.search(text), f"README.md has no place for {name}"
@@ -177,6 +178,15 @@ def speed() -> str:
         f"{100 * p['float32']['ratio']:.1f} % in float32 (one 512×512 LR picture); reading crops and making their LR side "
         f"costs {100 * r['data']['ratio']:.1f} % of a training step; float32 takes {p['float32_over_bf16']:.2f} times as long "
         f"as bf16 ({r['threads']} threads, torch {r['torch']})."
+    )
+    return textwrap.fill(text, 125)
+
+
+def folder() -> str:
+    r = json.loads((RESULTS / "folder.json").read_text())
+    text = (
+        f"{r['pictures']} pictures of {r['width']}×{r['height']} as one folder take {100 / r['command_line']['ratio']:.1f} % of the "
+        f"time of a call for each ({r['model']}, {r['threads']} thread{'s' * (r['threads'] > 1)}; `python -m benchmarks.folder`)."
     )
     return textwrap.fill(text, 125)
 

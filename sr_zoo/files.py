@@ -6,10 +6,14 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["exchange", "expanded", "whole", "whole_folder"]
+__all__ = ["clear_stale", "exchange", "expanded", "whole", "whole_folder"]
+
+# Seconds after which what a writer left unfinished is taken for abandoned; nobody writes so long without a byte.
+ABANDONED = 3600
 
 
 def expanded(path: str | Path) -> Path:
@@ -37,6 +41,23 @@ def whole(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def clear_stale(path: str | Path, names: set[str]) -> None:
+    """Remove what processes that were killed have left of :func:`whole` writing to ``path``, if an hour old.
+
+    Args:
+        names: hidden files in the folder of ``path``, which is listed once for many paths.
+    """
+    path = Path(path)
+    start = f".{path.stem[:40]}-"
+    for name in names:
+        # As mkstemp makes them: eight characters between prefix and suffix.
+        if name.startswith(start) and name.endswith(path.suffix) and len(name) == len(start) + 8 + len(path.suffix):
+            beside = path.with_name(name)
+            with contextlib.suppress(OSError):
+                if time.time() - beside.stat().st_mtime > ABANDONED:
+                    beside.unlink()
 
 
 @contextlib.contextmanager

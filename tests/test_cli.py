@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, its exit codes, and bad input in one line."""
 
+import csv
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sr_zoo.cli import main
+from sr_zoo.cli._progress import Progress
 from tests.test_picture import damaged
 
 
@@ -32,7 +34,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     assert "upscale" in done.stdout
-    assert not {"torch", "lightning", "PIL", "numpy"} & set(done.stdout.split())
+    assert not {"torch", "lightning", "PIL", "numpy", "fsspec", "tqdm"} & set(done.stdout.split())
 
 
 def test_upscale_prints_its_proof(capsys, photo, checkpoint):
@@ -78,6 +80,7 @@ def test_upscale_into_a_folder(capsys, photo, checkpoint, tmp_path):
 
 def test_bad_pictures_are_one_line_each_and_do_not_stop_the_rest(capsys, photo, checkpoint, tmp_path, picture):
     reasons = damaged(tmp_path, picture)
+    del reasons["folder.png"]  # a folder may be upscaled
     bad = [tmp_path / name for name in reasons]
     code, out, err = run(capsys, "upscale", *bad, photo, "-o", tmp_path / "out", "--model", checkpoint)
     assert code == 1 and len(out.splitlines()) == 1
@@ -85,6 +88,85 @@ def test_bad_pictures_are_one_line_each_and_do_not_stop_the_rest(capsys, photo, 
     for line, (name, reason) in zip(err.splitlines(), reasons.items()):
         assert line.startswith("sr-zoo: ") and name in line and reason in line
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
+
+
+def test_a_folder_is_summed_up_in_one_line(capsys, folder, checkpoint, tmp_path):
+    (folder / "more" / "bad.png").write_bytes(b"nonsense")
+    (folder / "notes.txt").write_text("")
+    arguments = ["upscale", folder, "-o", tmp_path / "out", "--model", checkpoint, "-r"]
+    code, out, err = run(capsys, *arguments, "--report", tmp_path / "new" / "report.csv")
+    assert code == 1 and len(out.splitlines()) == 1 and out.startswith("3 pictures upscaled in ")
+    assert "1 failed, 1 other file left alone" in out and "give back" in out and "input's samples" in out
+    assert err == f"sr-zoo: {folder}/more/bad.png: is not a picture that can be read\n"
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["a_x4.png", "b_x4.png", "c_x4.png"]
+    with open(tmp_path / "new" / "report.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["source"], r["state"]) for r in rows] == [
+        (f"{folder}/{name}", state)
+        for name, state in (("a.png", "done"), ("b.bmp", "done"), ("more/bad.png", "failed"), ("more/c.png", "done"))
+    ]
+    assert rows[0]["width"] == "112" and float(rows[0]["lr_psnr_8bit"]) > 20 and rows[2]["reason"] in err
+
+    code, out, err = run(capsys, *arguments, "--verbose", "--skip-existing")
+    assert code == 1 and len(out.splitlines()) == 4 and out.count(": skipped, there is ") == 3 and "3 skipped" in out
+    code, out, err = run(capsys, *arguments, "--verbose")
+    assert len(out.splitlines()) == 4 and out.count("downsampled, the saved file gives back") == 3
+    code, out, err = run(capsys, *arguments, "--quiet")
+    assert code == 1 and not out and len(err.splitlines()) == 1
+    (folder / "more" / "bad.png").unlink()
+    assert run(capsys, *arguments, "--quiet") == (0, "", "")
+
+
+def test_a_folder_tells_how_far_it_is(capsys, folder, checkpoint, tmp_path, monkeypatch):
+    arguments = ["upscale", folder, "-o", tmp_path / "out", "--model", checkpoint, "-r"]
+    monkeypatch.setattr("sr_zoo.cli._progress.EVERY", 0)
+    code, _, err = run(capsys, *arguments)
+    assert code == 0 and [line.split(" pictures")[0] for line in err.splitlines()] == ["sr-zoo: 1 of 3", "sr-zoo: 2 of 3"]
+    assert all(" per second, 0:0" in line and line.endswith(" left") for line in err.splitlines())
+
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
+    (folder / "bad.png").write_bytes(b"nonsense")
+    code, out, err = run(capsys, *arguments)
+    assert code == 1 and "0/4" in err and "pictures/s" in err and len(out.splitlines()) == 1
+    assert "sr-zoo: " in err and "bad.png" in err
+    assert run(capsys, *arguments, "--quiet")[2] == f"sr-zoo: {folder}/bad.png: is not a picture that can be read\n"
+
+
+def test_time_to_go_does_not_count_what_was_skipped():
+    progress = Progress(100, shown=False)
+    for worked in [False] * 60 + [True] * 20:
+        progress.advance(worked)
+    assert progress.line(seconds=1800) == "sr-zoo: 80 of 100 pictures, 0.0111 per second, 30:00 left"
+    assert Progress(10, shown=False).line(5) == "sr-zoo: 0 of 10 pictures"
+
+
+def test_an_interrupt_is_one_line(capsys, folder, checkpoint, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sr_zoo.folder.upscale_pictures", stop)
+    code, out, err = run(capsys, "upscale", folder, "-o", tmp_path / "out", "--model", checkpoint)
+    assert code == 130 and not out and len(err.splitlines()) == 1
+    assert "0 of 2 pictures" in err and "--skip-existing goes on" in err
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(capsys, photo, checkpoint, monkeypatch):
+    monkeypatch.setattr("sr_zoo.folder.upscale_pictures", lambda *_: 1 / 0)
+    code, _, err = run(capsys, "upscale", photo, "--model", checkpoint)
+    assert code == 1 and err == f"sr-zoo: {photo}: ZeroDivisionError: division by zero\n"
+    code, _, err = run(capsys, "upscale", photo, "--model", checkpoint, "--verbose")
+    assert code == 1 and "Traceback" in err and "in <lambda>" in err
+
+
+def test_the_tile_goes_to_the_engine(capsys, photo, checkpoint, monkeypatch):
+    from sr_zoo.engine import upscale_pictures
+
+    seen = []
+    monkeypatch.setattr(
+        "sr_zoo.folder.upscale_pictures", lambda p, m, settings: seen.append(settings) or upscale_pictures(p, m, settings)
+    )
+    for arguments, tile in (([], None), (["--tile", "0"], 0), (["--tile", "48"], 48)):
+        assert run(capsys, "upscale", photo, "--model", checkpoint, *arguments)[0] == 0 and seen[-1].tile == tile
 
 
 def test_a_1x1_picture_works(capsys, checkpoint, tmp_path):
@@ -112,6 +194,12 @@ def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
         (["upscale", "{photo}", "{photo}.jpg", "--model", "{model}"], 1, "no such file"),
         (["upscale", "{dir}/photo.bmp", "{photo}", "--model", "{model}"], 2, "photo_x4.png: both"),
         (["upscale", "{photo}", "{dir}/photo_x4.png", "--model", "{model}"], 2, "is an input and would be overwritten"),
+        (["upscale", "{dir}", "--model", "{model}"], 2, "is a folder; give --output"),
+        (["upscale", "{dir}", "-o", "{dir}", "--model", "{model}"], 2, "is the input folder"),
+        (["upscale", "{dir}/sets", "-o", "{out}", "--model", "{model}"], 1, "sets: is a directory without pictures"),
+        (["upscale", "{sets}", "-o", "{photo}/x", "--model", "{model}", "-r"], 1, "x: cannot be made"),
+        (["upscale", "{photo}", "-o", "nosuch://x/y", "--model", "{model}"], 1, "nosuch://x/y: cannot be reached"),
+        (["upscale", "{photo}", "-o", "{out}", "--report", "{dir}", "--model", "{model}"], 2, "is a folder"),
         (["upscale", "{photo}", "-o", "{photo}/x.png", "--model", "{model}"], 1, "cannot be written"),
         (["upscale", "{photo}", "-o", "x.xyz", "--model", "{model}"], 1, "cannot save as .xyz"),
         (["benchmark", "bicubic", "--data", "{out}", "--output", "{out}"], 1, "Set5: no PNG files"),
@@ -139,6 +227,8 @@ def test_usage_errors_exit_with_2(capsys):
         ["upscale"],
         ["upscale", "x", "--samples", "0"],
         ["upscale", "x", "--precision", "half"],
+        ["upscale", "x", "--tile", "-1"],
+        ["upscale", "x", "--quiet", "--verbose"],
         ["sharpen", "x"],
     ):
         with pytest.raises(SystemExit) as stop:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_zoo.files import expanded, whole, whole_folder
+from sr_zoo.files import clear_stale, expanded, whole, whole_folder
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path):
@@ -60,3 +60,23 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         with pytest.raises(FileExistsError, match="exists already"), whole_folder(taken):
             pass
     assert os.listdir(place) == ["all"]
+
+
+def test_what_killed_writers_left_goes_after_an_hour(tmp_path):
+    target, long = tmp_path / "a_x4.png", tmp_path / f"{'n' * 60}.png"
+    for path in (target, long):
+        with pytest.raises(KeyboardInterrupt), whole(path) as beside:
+            left = beside.with_name(beside.name)
+            raise KeyboardInterrupt
+        left.write_bytes(b"half")
+    (tmp_path / ".a_x4-mine.png").write_bytes(b"of a user")
+    (tmp_path / ".b_x4-12345678.png").write_bytes(b"of another target")
+    names = set(os.listdir(tmp_path))
+    for path in (target, long):
+        clear_stale(path, names)
+    assert set(os.listdir(tmp_path)) == names, "somebody may still be writing"
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    for path in (target, long):
+        clear_stale(path, names)
+    assert set(os.listdir(tmp_path)) == {".a_x4-mine.png", ".b_x4-12345678.png"}

@@ -75,7 +75,7 @@ def test_pictures_of_a_fine_tuning(checkpoint, tmp_path, monkeypatch, folder):
     assert before == after and before["pictures"] == 3 and before["reproduced"] == 1 and (tmp_path / "x.png").is_file()
 
 
-@pytest.mark.parametrize("module", ["learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
+@pytest.mark.parametrize("module", ["folder", "learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
 
