@@ -58,6 +58,8 @@ def prepared(generator: nn.Module, precision: str = "float32") -> nn.Module:
 def onnx_generator(model, threads: int | None = None) -> nn.Module:
     """The generator alone in onnxruntime, in float32 on the processor; otherwise as :func:`prepared`.
 
+    About as fast as float32 is there, so half as fast as bf16 where the processor computes in it.
+
     Args:
         model: a :class:`~sr_zoo.methods.SuperResolver`, or a generator.
         threads: as many as torch uses if None.
@@ -77,8 +79,8 @@ def onnx_generator(model, threads: int | None = None) -> nn.Module:
 def compiled_generator(model, precision: str = "float32") -> nn.Module:
     """The generator alone through ``torch.compile``, for any size; otherwise as :func:`prepared`.
 
-    Compiling takes about as long as some megapixels, once in a process: it pays for neither a picture nor, with the networks
-    measured, a folder (see ``benchmarks/speed.py``), but may for a network of your own.
+    Compiling takes about as long as some megapixels, once in a process, and with the networks that ship gains nothing over
+    :func:`prepared` (``benchmarks/speed_peers.py`` compares); it may with one of your own.
 
     Args:
         model: a :class:`~sr_zoo.methods.SuperResolver`, or a generator.
@@ -107,7 +109,8 @@ def cached(generator: nn.Module, key, make) -> nn.Module:
     state = [(t.data_ptr(), float(t.detach().sum(dtype=torch.float64))) for t in generator.state_dict().values()]
     entries = _kept.setdefault(generator, {})
     if key not in entries or entries[key][0] != state:
-        entries[key] = state, make()
+        with torch.inference_mode(False):  # what is made inside it would stay bound to it
+            entries[key] = state, make()
     return entries[key][1]
 
 

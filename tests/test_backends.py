@@ -90,6 +90,14 @@ def test_training_goes_on_undisturbed():
     assert all(p.grad is not None for p in network.parameters())
 
 
+def test_what_is_made_in_inference_mode_also_serves_outside():
+    network, lr = trained(activation="prelu"), torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        runner = prepared(network, "float32")
+    assert not any(t.is_inference() for t in (*runner.head, *runner.tail, runner.body[0][1].weight))
+    assert not runner(lr).is_inference()
+
+
 def test_what_was_prepared_goes_with_its_generator():
     network = Residual(2, 8, 1)
     prepared(network, "float32")
