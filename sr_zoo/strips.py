@@ -22,7 +22,7 @@ STRIP = 8_000_000
 SHORTEST = 16  # LR rows
 # LR rows that the next strip may change again: with the ones above as they are and ŷ below, samples between the two would
 # sometimes have nothing left that gives them back.
-RESUMED = 8
+RESUMED = 16
 SAMPLE = 128  # LR rows and columns of a strip on which the error of ŷ is measured
 
 

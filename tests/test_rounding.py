@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import sr_zoo
 from sr_zoo import metrics
 from sr_zoo.benchmark import PseudoInverse
 from sr_zoo.operators import Downsampler
@@ -24,6 +25,25 @@ def test_saturated_pictures(scale):
     sr = PseudoInverse(scale)(lr / 255)
     assert float(metrics.reproduced(metrics.quantize(sr), lr, operator)) < 0.999
     assert float(metrics.reproduced(to_bytes(sr, lr, operator), lr, operator)) == 1
+
+
+@pytest.mark.parametrize("strip", [10**9, 50_000])
+def test_a_photo_of_twice_the_contrast(strip, monkeypatch):
+    """Where a third of the picture is clipped, also at the edges of strips."""
+    from pathlib import Path
+
+    from sr_zoo import strips
+    from sr_zoo.engine import upscale_array
+    from sr_zoo.picture import read_picture
+
+    monkeypatch.setattr(strips, "STRIP", strip)
+    monkeypatch.setattr(strips, "SHORTEST", 4)
+    truth = read_picture(Path(__file__).parent.parent / "examples" / "chelsea_truth.webp")[:320, :320]
+    hard = torch.from_numpy(truth).permute(2, 0, 1).double().sub(110).mul(3).add(128).clamp(0, 255).round()
+    lr = metrics.round_clip(Downsampler("bicubic", 4).A(hard)).permute(1, 2, 0).byte().numpy()
+    assert ((lr == 0) | (lr == 255)).mean() > 0.05
+    done = upscale_array(lr, sr_zoo.load("affmse-x4-fast"), "float32")
+    assert done.reproduced == 1
 
 
 def test_a_saturated_sample_bounds_from_one_side_only():
