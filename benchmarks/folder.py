@@ -26,9 +26,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import sr_zoo
 from benchmarks.common import RESULTS, ROOT, write_json
-from sr_zoo.engine import run_network
 from sr_zoo.folder import upscale_folder
 from sr_zoo.picture import find_pictures, read_picture, write_picture
+from sr_zoo.tiles import run_network
 
 MODEL, SIZE, BATCH, LATENCY = "affmse-x4-fast", (48, 64), 8, 0.05
 

@@ -98,6 +98,8 @@ def pages() -> dict[Path, str]:
         "tuned": tuned(),
         "speed": speed(),
         "folder": folder(),
+        "large": large(),
+        "peers": peers(),
     }.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert pattern.search(text), f"README.md has no place for {name}"
@@ -189,6 +191,31 @@ def folder() -> str:
         f"time of a call for each ({r['model']}, {r['threads']} thread{'s' * (r['threads'] > 1)}; `python -m benchmarks.folder`)."
     )
     return textwrap.fill(text, 125)
+
+
+def large() -> str:
+    r = json.loads((RESULTS / "large.json").read_text())
+    return textwrap.fill(
+        f"{r['size'][0]}×{r['size'][1]} → {r['saved_size'][0]}×{r['saved_size'][1]} with {r['model']} takes at most "
+        f"{r['peak_bytes'] / 1e9:.1f} GB of memory, of which {r['saved_samples_bytes'] / 1e9:.1f} GB are the saved samples; "
+        f"{percent(r['reproduced'])} of the input's samples are given back by the file (`python -m benchmarks.large`).",
+        125,
+    )
+
+
+def peers() -> str:
+    r = json.loads((RESULTS / "speed_peers.json").read_text())
+    lines = ["| | time, × ours | peak memory, MiB | PSNR, Set5 |", "|---|---|---|---|"]
+    for name, row in r["rows"].items():
+        if "missing" not in row:
+            label = {"engine": "**sr_zoo, affmse-x4**", "engine (fast)": "**sr_zoo, affmse-x4-fast**"}.get(name, name)
+            psnr = "" if row["psnr"] is None else f"{row['psnr']:.2f}"
+            lines.append(f"| {label} | {r['over_engine'][name]:.2f} | {row['peak_mib']:.0f} | {psnr} |")
+    text = (
+        f"One {r['side']}×{r['side']} photo, {r['threads']} threads, torch {r['torch']}; bf16 instead of float32 costs at most "
+        f"{max(q['most'] for q in r['psnr_lost_in_bf16'].values()):.3f} dB on held-out photos (`python -m benchmarks.speed_peers`)."
+    )
+    return "\n".join([*lines, "", textwrap.fill(text, 125)])
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class _Operator(nn.Module):
     def __init__(self, downsampler: Downsampler):
         super().__init__()
         lines = downsampler._filter
-        if not isinstance(lines, _bands.SeparableFilter):
+        if downsampler.ridge or not isinstance(lines, _bands.SeparableFilter):
             what = (
                 f"a ridge ({downsampler.ridge:g})" if downsampler.ridge else "a kernel that is not symmetric and separable"
             )

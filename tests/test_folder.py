@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import sr_zoo
+from sr_zoo import delivery
 from sr_zoo import folder as module
 from sr_zoo.engine import Settings
 from sr_zoo.folder import upscale_folder, upscale_jobs
@@ -67,10 +68,10 @@ def test_reading_computing_and_writing_overlap(photos, model, tmp_path, monkeypa
     computing, reading = threading.Event(), threading.Event()
     seen, upscale = [], module.upscale_pictures
 
-    def read(path):
+    def read(path, *options):
         if path.name == "c.bmp":
             reading.set()
-        return open_picture(path)
+        return open_picture(path, *options)
 
     def compute(pictures, *arguments):
         seen.append(pictures)
@@ -79,14 +80,14 @@ def test_reading_computing_and_writing_overlap(photos, model, tmp_path, monkeypa
             assert reading.wait(20), "the third was not read while the second was computed"
         return upscale(pictures, *arguments)
 
-    def write(path, picture):
+    def write(path, picture, quality):
         if path.name == "a_x4.png":
             assert computing.wait(20), "the second was not computed while the first was written"
-        save_picture(path, picture)
+        save_picture(path, picture, quality)
 
-    monkeypatch.setattr(module, "open_picture", read)
+    monkeypatch.setattr(delivery, "open_picture", read)
     monkeypatch.setattr(module, "upscale_pictures", compute)
-    monkeypatch.setattr(module, "save_picture", write)
+    monkeypatch.setattr(delivery, "save_picture", write)
     assert upscale_folder(photos, tmp_path / "out", model, FLOAT).count("done") == 5
 
 
@@ -95,8 +96,8 @@ def test_what_is_held_is_bounded(bytes_at_once, most, photos, model, tmp_path, m
     """Large pictures are not heaped up before a slow disk, nor read far ahead of a slow network; small ones are."""
     held, upscale = {"read": 0, "computed": 0, "ahead": 0, "behind": 0}, module.upscale_pictures
 
-    def read(path):
-        picture = open_picture(path)
+    def read(path, *options):
+        picture = open_picture(path, *options)
         held["read"] += 1
         held["ahead"] = max(held["ahead"], held["read"] - held["computed"])
         return picture
@@ -107,17 +108,17 @@ def test_what_is_held_is_bounded(bytes_at_once, most, photos, model, tmp_path, m
         held["computed"] += 1
         return done
 
-    def write(path, picture):
+    def write(path, picture, quality):
         written = len(list(Path(tmp_path / "out").rglob("*.png")))
         time.sleep(0.2 if held["computed"] < 7 else 0)
         held["behind"] = max(held["behind"], held["computed"] - written)
-        save_picture(path, picture)
+        save_picture(path, picture, quality)
 
     monkeypatch.setattr(module, "BYTES_AHEAD", bytes_at_once)
     monkeypatch.setattr(module, "BYTES_BEHIND", bytes_at_once)
-    monkeypatch.setattr(module, "open_picture", read)
+    monkeypatch.setattr(delivery, "open_picture", read)
     monkeypatch.setattr(module, "upscale_pictures", compute)
-    monkeypatch.setattr(module, "save_picture", write)
+    monkeypatch.setattr(delivery, "save_picture", write)
     assert upscale_folder(photos, tmp_path / "out", model, FLOAT, recursive=True).count("done") == 9
     if most == 1:
         assert held["behind"] == 1 and held["ahead"] <= module.THREADS + 2
@@ -131,20 +132,20 @@ def test_what_fails_is_told_and_stops_nothing(photos, model, tmp_path, monkeypat
     (tmp_path / "out" / "c_x4.png").mkdir(parents=True)
     upscale = module.upscale_pictures
 
-    def read(path):
-        return open_picture(path) if path.name != "f.png" else 1 / 0
+    def read(path, *options):
+        return open_picture(path, *options) if path.name != "f.png" else 1 / 0
 
     def compute(pictures, *arguments):
         if pictures[0].colours.shape[2] == 1:
             raise MemoryError("not enough memory for a picture of 9×9")
         return upscale(pictures, *arguments)
 
-    def write(path, picture):
-        return save_picture(path, picture) if path.name != "g_x4.png" else [][0]
+    def write(path, picture, quality):
+        return save_picture(path, picture, quality) if path.name != "g_x4.png" else [][0]
 
-    monkeypatch.setattr(module, "open_picture", read)
+    monkeypatch.setattr(delivery, "open_picture", read)
     monkeypatch.setattr(module, "upscale_pictures", compute)
-    monkeypatch.setattr(module, "save_picture", write)
+    monkeypatch.setattr(delivery, "save_picture", write)
     told = []
     summary = upscale_folder(photos, tmp_path / "out", model, FLOAT, recursive=True, report=told.append)
     assert tuple(told) == summary.results and summary.failed == 5 and summary.count("done") == 4
@@ -170,13 +171,13 @@ def test_memory_that_waiting_pictures_take_is_given_back_first(photos, model, tm
         started.append(1)
         return upscale(pictures, *arguments)
 
-    def write(path, picture):
+    def write(path, picture, quality):
         release.wait(20)
-        save_picture(path, picture)
+        save_picture(path, picture, quality)
 
     started = []
     monkeypatch.setattr(module, "upscale_pictures", compute)
-    monkeypatch.setattr(module, "save_picture", write)
+    monkeypatch.setattr(delivery, "save_picture", write)
     assert upscale_folder(photos, tmp_path / "out", model, FLOAT).count("done") == 5 and refused
 
 
@@ -194,18 +195,18 @@ def test_an_interrupt_leaves_whole_files_only(where, photos, model, tmp_path, mo
             raise KeyboardInterrupt
         return upscale(pictures, *arguments)
 
-    def write(path, picture):
+    def write(path, picture, quality):
         begun.set()
         if where == "compute":
             interrupted.wait(20)
-        save_picture(path, picture)
+        save_picture(path, picture, quality)
 
     def report(result):
         if where == "report":
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "upscale_pictures", compute)
-    monkeypatch.setattr(module, "save_picture", write)
+    monkeypatch.setattr(delivery, "save_picture", write)
     with pytest.raises(KeyboardInterrupt):
         upscale_folder(photos, tmp_path / "out", model, FLOAT, recursive=True, report=report)
     assert not [t for t in threading.enumerate() if t.name.startswith("sr_zoo")]

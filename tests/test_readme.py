@@ -44,6 +44,14 @@ def test_python_lines_run(tmp_path, monkeypatch):
     assert (tmp_path / "large.png").is_file()
 
 
+def test_lines_that_make_any_network_consistent_run(tmp_path, monkeypatch):
+    (code,) = re.findall(r"<!-- consistent -->\n```python\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "consistent.png").is_file()
+
+
 def test_fine_tuning_lines_run(tmp_path, monkeypatch, picture):
     """Those in Python: three besides the imports. One step instead of the thousand, on a few small pictures."""
     from PIL import Image
