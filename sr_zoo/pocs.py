@@ -11,16 +11,17 @@ from sr_zoo.operators import Downsampler
 __all__ = ["Constraints", "satisfy"]
 
 # Samples within SLACK levels count as met: what is left is for the rounding, which moves A y by less.
-SLACK = 0.25
-# A correction is asked for RELAXATION times, as part of it is clipped away; with the share that is not measured, GAIN times of
-# what is left, and at most 1 / LEAST_FREE times. Chosen on contrast-stretched validation pictures.
-RELAXATION, GAIN, LEAST_FREE = 1.8, 1.2, 0.12
+SLACK = {255: 0.4, 65535: 0.25}
+# GAIN times of what will not be clipped away is asked for, and at most 1 / LEAST_FREE times. All of these were chosen on
+# validation pictures, as they are and with twice the contrast, by time and by samples that are missing in the end.
+GAIN, LEAST_FREE = 1.2, 0.08
 # Projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then these have, as far as
 # we can tell, no exact pre-image.
-FIRST_ROUNDS, ROUNDS, PATIENCE, PASSES = 6, 100, 16, 4
-# Most rounds are spent on few samples: on blocks with any, each with a margin on which A⁺ has nearly died away; together they
-# are what one dense matrix handles. LR pixels. Where more than MANY of the blocks have some, all go together first.
-BLOCK, MARGIN, MANY = 32, 16, 0.3
+FIRST_ROUNDS, ROUNDS, PATIENCE, PASSES = 4, 100, 16, 4
+# Most rounds are spent on few samples: on blocks with any, each with a margin on which A⁺ has nearly died away. LR pixels.
+# Where more than MANY of the blocks have some, all go together first.
+BLOCK, MARGIN, MANY = 16, 8, 0.3
+AT_ONCE = 64  # windows, so that what is computed at once stays in the cache
 
 
 @dataclasses.dataclass
@@ -49,58 +50,77 @@ class Constraints:
         lacks = missing(self.downsampler.A(y), self.target, self.unit, self.peak)
         return lacks.masked_fill_(~self.asked, 0)
 
-    def alternate(self, y: Tensor, lacks: Tensor, rounds: int, measured: bool) -> tuple[Tensor, Tensor]:
-        """Alternating projections until nothing is missing or nothing is gained any more; y is overwritten.
+    def alternate(self, y: Tensor, lacks: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+        """Alternating projections, of each picture until nothing is missing or nothing is gained any more.
 
-        Where much of y is at a bound already, most of a correction is clipped away again. ``measured`` finds out how much, at
-        twice the cost, and asks for as much more: a third of the rounds, and an end where there was none.
+        Where much of y is at a bound already, most of a correction is clipped away again; so the share that is not is found out
+        first, and as much more is asked for: a third of the rounds, and an end where there was none.
+
+        Returns:
+            y, which is overwritten, and what A y still lacks.
         """
-        fewest, found = int(lacks.count_nonzero()), 0
+        going, made, left = self, y, lacks
+        numbers, fewest, found = torch.arange(len(y)), _counts(lacks), torch.zeros(len(y), dtype=torch.long)
         for number in range(1, rounds + 1):
-            before = None if self.fixed is None else y.clone()
-            wanted = lacks * (GAIN / self._free(y, lacks)) if measured else RELAXATION * lacks
-            y = self._clamped(self.downsampler.pinv(wanted, onto=y))
+            before = None if going.fixed is None else y.clone()
+            y = going._clamped(self.downsampler.pinv(lacks * (GAIN / going._free(y, lacks)), onto=y))
             if before is not None:
-                y = torch.where(self.fixed, before, y)
-            lacks = self.missing(y)
-            count = int(lacks.count_nonzero())
-            if count < fewest:
-                fewest, found = count, number
-            if count == 0 or number - found == PATIENCE:
-                break
-        return y, lacks
+                y = torch.where(going.fixed, before, y)
+            lacks = going.missing(y)
+            counts = _counts(lacks)
+            found = torch.where(counts < fewest, number, found)
+            fewest = torch.minimum(fewest, counts)
+            on = (counts > 0) & (number - found < PATIENCE)
+            if len(made) == 1:
+                made, left = y, lacks
+                if not on:
+                    break
+            elif not on.all():
+                made[numbers], left[numbers] = y, lacks
+                if not on.any():
+                    break
+                going, y, lacks = going._some(on), y[on], lacks[on]
+                numbers, fewest, found = numbers[on], fewest[on], found[on]
+        else:
+            if len(made) > 1:
+                made[numbers], left[numbers] = y, lacks
+        return made, left
 
     def _clamped(self, y: Tensor) -> Tensor:
         return y.clamp_(min=0).clamp_(max=self.high) if torch.is_tensor(self.high) else y.clamp_(0, self.high)
 
     def _free(self, y: Tensor, lacks: Tensor) -> Tensor:
         """Share of what each sample sees that can still move the way it has to."""
-        up, down = y < self.high, y > 0
+        free = torch.stack([y < self.high, y > 0])
         if self.fixed is not None:
-            up, down = up & ~self.fixed, down & ~self.fixed
-        A = self.downsampler.A
-        return torch.where(lacks > 0, A(up.to(y.dtype)), A(down.to(y.dtype))).clamp(LEAST_FREE, 1)
+            free &= ~self.fixed
+        up, down = self.downsampler.A(free.to(y.dtype))
+        return torch.where(lacks > 0, up, down).clamp_(LEAST_FREE, 1)
 
-    def window(self, top: int, bottom: int, left: int, right: int) -> "Constraints":
-        """Those of a part of a picture, in LR pixels. Near an edge that is none of the picture y is fixed: not all that depends on
-        it is seen there."""
-        (height, width), scale, reach = self.target.shape[-2:], self.downsampler.scale, self.downsampler.reach
-        lr = (..., slice(top, bottom), slice(left, right))
-        hr = (..., slice(top * scale, bottom * scale), slice(left * scale, right * scale))
-        asked = self.asked[lr].clone()
-        free = torch.zeros(1, 1, (bottom - top) * scale, (right - left) * scale, dtype=torch.bool)
-        inner = []
-        for dim, first, last, size in ((-2, top, bottom, height), (-1, left, right, width)):
-            before, after = reach * (first > 0), reach * (last < size)
-            inner.append(slice(2 * before * scale, (last - first - 2 * after) * scale))
-            asked.narrow(dim, 0, before).fill_(False)
-            asked.narrow(dim, last - first - after, after).fill_(False)
-        free[..., inner[0], inner[1]] = True
-        return Constraints(
-            self.downsampler, self.target[lr], self.unit[lr] if torch.is_tensor(self.unit) else self.unit, self.peak,
-            self.high[hr] if torch.is_tensor(self.high) else self.high, asked,
-            ~free if self.fixed is None else ~free | self.fixed[hr],
-        )  # fmt: skip
+    def windows(self, places: list[tuple[slice, slice]]) -> "Constraints":
+        """Those of parts of one picture that are of one size, in LR pixels. Near an edge that is none of the picture y is fixed:
+        not all that depends on it is seen there."""
+        scale, reach = self.downsampler.scale, self.downsampler.reach
+        asked = _cut(self.asked, places).clone()
+        fixed = torch.zeros(len(places), 1, *(scale * n for n in asked.shape[-2:]), dtype=torch.bool)
+        for i, place in enumerate(places):
+            for dim, part, size in zip((-2, -1), place, self.target.shape[-2:]):
+                for inner, first, last in (
+                    (part.start > 0, 0, 1), (part.stop < size, part.stop - part.start, -1),
+                ):  # fmt: skip
+                    if inner:
+                        lower = min(first, first + last * reach)
+                        asked[i].narrow(dim, lower, reach).fill_(False)
+                        lower = min(first, first + last * 2 * reach) * scale
+                        fixed[i].narrow(dim, lower, 2 * reach * scale).fill_(True)
+        unit, high = (_cut(x, places, f) if torch.is_tensor(x) else x for x, f in ((self.unit, 1), (self.high, scale)))
+        if self.fixed is not None:
+            fixed |= _cut(self.fixed, places, scale)
+        return Constraints(self.downsampler, _cut(self.target, places), unit, self.peak, high, asked, fixed)
+
+    def _some(self, chosen: Tensor) -> "Constraints":
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Constraints(**{name: x[chosen] if torch.is_tensor(x) else x for name, x in parts.items()})
 
 
 def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
@@ -111,22 +131,25 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
     """
     lacks, scale = wanted.missing(y), wanted.downsampler.scale
     for _ in range(PASSES):
-        places = _places(lacks)
-        if len(places) > MANY * _blocks(lacks):
-            y, lacks = wanted.alternate(y, lacks, FIRST_ROUNDS, measured=False)
-            places = _places(lacks)
+        blocks = _blocks(lacks)
+        if blocks.float().mean() > MANY:
+            y, lacks = wanted.alternate(y, lacks, FIRST_ROUNDS)
+            blocks = _blocks(lacks)
         before = int(lacks.count_nonzero())
         if not before:
             break
-        for block, (top, bottom, left, right) in places:
-            part = wanted.window(top, bottom, left, right)
-            view = y[..., top * scale : bottom * scale, left * scale : right * scale]
-            # What its neighbours lack is theirs to mend: here it may depend on pixels that are fixed.
-            here = part.missing(view)
-            theirs = here != 0
-            theirs[..., block[0] - top : block[0] - top + BLOCK, block[1] - left : block[1] - left + BLOCK] = False
-            part.asked &= ~theirs
-            view.copy_(part.alternate(view.clone(), here.masked_fill_(theirs, 0), ROUNDS, measured=True)[0])
+        for group in _groups(blocks, *lacks.shape[-2:]):
+            places = [place for _, place in group]
+            part, views = wanted.windows(places), _cut(y, places, scale)
+            here = part.missing(views)
+            for i, (own, _) in enumerate(group):
+                # What its neighbours lack is theirs to mend: here it may depend on pixels that are fixed.
+                theirs = here[i] != 0
+                theirs[:, own[0], own[1]] = False
+                part.asked[i] &= ~theirs
+            mended, _ = part.alternate(views, here.masked_fill_(~part.asked, 0), ROUNDS)
+            for (rows, columns), view in zip(places, mended):
+                y[0, :, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = view
         lacks = wanted.missing(y)
         if int(lacks.count_nonzero()) >= before:
             break
@@ -135,21 +158,40 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
 
 def missing(again: Tensor, target: Tensor, unit: Tensor | float = 1.0, peak: int = 255) -> Tensor:
     """What A y lacks where it is not good enough. Samples at 0 or peak bound A y from one side only."""
-    lacks, slack = target - again, SLACK * unit
+    lacks, slack = target - again, SLACK[peak] * unit
     free = ((target == 0) & (again <= slack)) | ((target == peak * unit) & (again >= peak * unit - slack))
     return lacks.masked_fill_(free | (lacks.abs() <= slack), 0)
 
 
-def _blocks(lacks: Tensor) -> int:
-    return -(-lacks.shape[-2] // BLOCK) * -(-lacks.shape[-1] // BLOCK)
+def _counts(lacks: Tensor) -> Tensor:
+    return lacks.flatten(1).count_nonzero(1)
 
 
-def _places(lacks: Tensor) -> list[tuple[tuple[int, int], tuple[int, int, int, int]]]:
-    """The corner of each block in which something is missing, and the window around it: top, bottom, left, right in LR pixels."""
-    height, width = lacks.shape[-2:]
-    off = F.max_pool2d((lacks != 0).float().amax(1), BLOCK, ceil_mode=True)[0]
-    corners = [(BLOCK * i, BLOCK * j) for i, j in off.nonzero().tolist()]
-    return [
-        ((i, j), (max(0, i - MARGIN), min(height, i + BLOCK + MARGIN), max(0, j - MARGIN), min(width, j + BLOCK + MARGIN)))
-        for i, j in corners
-    ]
+def _blocks(lacks: Tensor) -> Tensor:
+    """Which blocks of one picture lack something, bool ``(rows, columns)``."""
+    return F.max_pool2d((lacks != 0).float().amax(1), BLOCK, ceil_mode=True)[0] > 0
+
+
+def _groups(blocks: Tensor, height: int, width: int) -> list[list[tuple[tuple[slice, slice], tuple[slice, slice]]]]:
+    """The blocks that lack something, with the window around each: its own rows and columns within the window, and those of the
+    window in the picture. Windows of a group are of one size, and none overlaps another; at most AT_ONCE."""
+    groups = {}
+    for i, j in blocks.nonzero().tolist():
+        spans, own = [], []
+        for number, size in ((i, height), (j, width)):
+            first = BLOCK * number
+            start, stop = max(0, first - MARGIN), min(size, first + BLOCK + MARGIN)
+            spans.append(slice(start, stop))
+            own.append(slice(first - start, first - start + BLOCK))
+        # BLOCK and twice the MARGIN are two blocks: every other one is clear of it.
+        key = (i % 2, j % 2, *(span.stop - span.start for span in spans))
+        groups.setdefault(key, []).append((tuple(own), tuple(spans)))
+    return [group[k : k + AT_ONCE] for group in groups.values() for k in range(0, len(group), AT_ONCE)]
+
+
+def _cut(plane: Tensor, places: list[tuple[slice, slice]], scale: int = 1) -> Tensor:
+    """Parts of the only picture of a batch, as a batch."""
+    return torch.cat([
+        plane[..., rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale]
+        for rows, columns in places
+    ])  # fmt: skip
