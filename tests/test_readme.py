@@ -24,7 +24,7 @@ def test_commands_are_the_programs():
     )
     assert len(commands) >= 4
     for command in commands:
-        words = shlex.split(command)[1:]
+        words = shlex.split(command, comments=True)[1:]
         if words[0] == "fit":
             with pytest.raises(SystemExit) as stop:
                 main([*words, "--print_config"])
