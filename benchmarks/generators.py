@@ -132,7 +132,7 @@ def step_seconds(model: AffMSE, data: SRDataModule) -> float:
 def size(model: AffMSE) -> dict:
     """Parameters, and multi-adds for an output of 1280×720, of the network as it computes: branches folded, without the projection."""
     network = model.inference_generator
-    network = getattr(network, "folded", lambda: network)()
+    network = network.folded()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, 720 // SCALE, 1280 // SCALE))
     return {

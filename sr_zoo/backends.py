@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.generators import Residual
+from sr_zoo.generators.network import Network
 
 __all__ = ["PRECISIONS", "BackendError", "compiled_generator", "onnx_generator", "prepared"]
 
@@ -49,10 +50,11 @@ def prepared(generator: nn.Module, precision: str = "float32") -> nn.Module:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
-    dtype, folds = PRECISIONS[precision], getattr(generator, "folds_to", None) == "residual"
-    if not (type(generator) is Residual or folds) or generator.tail.weight.device.type != "cpu":
+    dtype = PRECISIONS[precision]
+    plain = type(generator) is Residual or (isinstance(generator, Network) and generator.folds_to == "residual")
+    if not plain or generator.tail.weight.device.type != "cpu":
         return _Whole(generator, dtype)
-    return cached(generator, precision, lambda: _Bands(generator.folded() if folds else generator, dtype))
+    return cached(generator, precision, lambda: _Bands(generator.folded(), dtype))
 
 
 def onnx_generator(model, threads: int | None = None) -> nn.Module:
@@ -248,4 +250,4 @@ class _Compiled(_Runner):
 
 
 def _plain(generator: nn.Module) -> nn.Module:
-    return generator.folded() if hasattr(generator, "folded") else generator
+    return generator.folded() if isinstance(generator, Network) else generator

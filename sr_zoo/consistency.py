@@ -31,6 +31,11 @@ class Consistency(nn.Module):
         return self.downsampler.pinv(lr) + raw.float()
 
     @property
+    def radius(self) -> int:
+        """LR pixels, in each direction, on which a pixel of ŷ depends: by so many, strips of a picture overlap."""
+        return self.downsampler.radius
+
+    @property
     def exact(self) -> bool:
         """Whether A ŷ = x is promised."""
         return False

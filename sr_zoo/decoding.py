@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from sr_zoo import exif, fallback
 from sr_zoo.assembling import assembled, check_frame, check_size, checked_exif, less_if_grey, turned
 from sr_zoo.containers import has_profile, is_apng, jpeg_density, png_density
-from sr_zoo.errors import one_line
-from sr_zoo.picture import MAX_PIXELS, Picture, PictureError
+from sr_zoo.picture import MAX_PIXELS, Picture, PictureError, named_errors
 from sr_zoo.vips import pyvips, reason
 
 __all__ = ["count_frames", "is_cmyk", "is_tiff", "open_picture"]
@@ -76,36 +74,22 @@ def is_cmyk(path: str | Path) -> bool:
 @contextlib.contextmanager
 def _opened(path: str | Path):
     """The file, open; whatever goes wrong until the block ends is a PictureError that names it."""
-    try:
+    with named_errors(path):
         # Before opening: a pipe without a writer would never open.
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise PictureError(f"{path}: is a directory, expected a picture file")
+            raise PictureError("is a directory, expected a picture file")
         if not stat.S_ISREG(mode):
-            raise PictureError(f"{path}: is not a regular file")
+            raise PictureError("is not a regular file")
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise PictureError(f"{path}: is empty")
-            yield file
-    except PictureError as error:
-        raise PictureError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file") from None
-    except PermissionError:
-        raise PictureError(f"{path}: permission denied") from None
-    except MemoryError:
-        raise PictureError(f"{path}: not enough memory to decode it") from None
-    except UnidentifiedImageError:
-        raise PictureError(f"{path}: is not a picture that can be read") from None
-    except OSError as error:
-        raise PictureError(f"{path}: {error.strerror or f'damaged or truncated ({one_line(error)})'}") from None
-    except pyvips.Error as error:
-        full = "out of memory" in str(error)
-        text = "not enough memory to decode it" if full else f"damaged or truncated ({reason(error)})"
-        raise PictureError(f"{path}: {text}") from None
-    except Exception as error:
-        # Damaged files make Pillow's decoders raise nearly anything (SyntaxError, struct.error, RuntimeError, …).
-        raise PictureError(f"{path}: damaged or truncated ({one_line(error)})") from None
+                raise PictureError("is empty")
+            try:
+                yield file
+            except pyvips.Error as error:
+                if "out of memory" in str(error):
+                    raise MemoryError from None
+                raise PictureError(f"damaged or truncated ({reason(error)})") from None
 
 
 def _kind(file: BinaryIO) -> str | None:

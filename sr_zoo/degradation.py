@@ -49,7 +49,6 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     config = model.config and {**model.config, "kernel": kernel, "ridge": float(ridge)}
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
-        operator.radius += RADIUS  # what strips of a picture overlap by
     twin = copy.copy(model)
     twin._modules = dict(model._modules)  # which a copy still shares
     twin.ema, twin.folder, twin.config, twin.downsampler = None, None, config, operator
@@ -130,6 +129,10 @@ class Approximate(Consistency):
             f"Its output, downsampled by the operator, is the input but for what noise of {noise_level:g} levels explains: "
             "consistency is approximate, on purpose."
         )
+
+    @property
+    def radius(self) -> int:
+        return self.consistency.radius + RADIUS
 
     def forward(self, raw: Tensor, lr: Tensor) -> Tensor:
         return self.consistency(raw, denoised(lr, self.noise_level))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from sr_zoo.engine import Upscaled, measure
-from sr_zoo.picture import Picture, PictureError, losses, open_picture, save_picture
+from sr_zoo.picture import Picture, losses, open_picture, save_picture
 from sr_zoo.resize import plan_outscale, resize
 
 __all__ = ["Delivery"]
@@ -57,10 +57,11 @@ class Delivery:
             return {}, ()
         if picture.size != (source.size[0] * model.scale, source.size[1] * model.scale):
             return {}, (lost,)
+        saved = open_picture(path, max_pixels=2**62)
         try:
-            samples, reproduced, psnr = measure(open_picture(path, max_pixels=2**62), source, model)
-        except (PictureError, ValueError):
-            return {"reproduced": 0.0, "lr_psnr_8bit": 0.0}, (f"{lost}; what it gives back cannot be measured",)
+            samples, reproduced, psnr = measure(saved, source, model)
+        except ValueError:  # of another kind, such as RGB for CMYK: then nothing is claimed, and the note says what was lost
+            return {"samples": 0, "reproduced": 0.0, "lr_psnr_8bit": 0.0}, (lost,)
         return {"samples": samples, "reproduced": reproduced, "lr_psnr_8bit": psnr}, (lost,)
 
     def _planned(self, picture: Picture) -> tuple[int, tuple[int, int]]:

@@ -5,15 +5,13 @@ its whole share in one step of the prediction, not a file per step: within its s
 which steps that wait for one another would undo.
 """
 
-import contextlib
 import datetime
-import logging
 import os
 import signal
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from sr_zoo.errors import UserError
+from sr_zoo.hints import without_hints
 
 __all__ = ["first", "launched", "processes", "shared"]
 
@@ -75,7 +73,7 @@ def shared(items: Sequence, work: Callable[[list], object]) -> list:
     numbers = range(max(len(items), count))
     loader = torch.utils.data.DataLoader(numbers, batch_size=len(numbers), collate_fn=list)
     devices = _per_machine()
-    with _quiet():
+    with without_hints(of=""):
         trainer = Trainer(
             accelerator="cpu", devices=devices, num_nodes=count // devices, logger=False, enable_checkpointing=False,
             strategy=DDPStrategy(process_group_backend="gloo", timeout=PATIENCE), enable_progress_bar=False,
@@ -102,19 +100,3 @@ def _per_machine() -> int:
     if "SLURM_NTASKS_PER_NODE" not in os.environ:
         raise UserError("SLURM: give srun --ntasks-per-node N instead of --ntasks, the number of processes on each machine")
     return int(os.environ["SLURM_NTASKS_PER_NODE"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning says nothing of accelerators and data loaders, which are not what the user asked about."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

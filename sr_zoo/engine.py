@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sr_zoo.picture import Picture, PictureError, open_picture
-from sr_zoo.strips import Errors, measure, saved_planes, strips
+from sr_zoo.strips import Errors, measure, saved_alpha, saved_planes, strips
 
 __all__ = [
     "Settings", "Spread", "Upscaled", "measure", "super_resolve", "upscale", "upscale_array", "upscale_pictures",
@@ -135,7 +135,7 @@ def _upscale(picture: Picture, model, settings: Settings) -> Upscaled:
         raise PictureError(f"a picture of {picture.size[0]}×{picture.size[1]} has no pixels")
     started, errors, alpha = time.perf_counter(), Errors(), None
     if picture.alpha is not None:
-        alpha = saved_planes(picture.alpha[..., None], model, settings, errors)[..., 0]
+        alpha = saved_alpha(picture.alpha, model, settings, errors)
     colours = saved_planes(picture.colours, model, settings, errors, picture.alpha, alpha)
     seconds = time.perf_counter() - started
     done = dataclasses.replace(picture, colours=colours, alpha=alpha)

@@ -4,14 +4,11 @@ It starts from the generator's weights and, where the checkpoint has one, from t
 pictures. The training is the one that ``sr-zoo fit`` runs with the recipe that is written beside the weights.
 """
 
-import contextlib
 import hashlib
 import json
-import logging
 import shutil
 import sys
 import uuid
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from lightning.pytorch import Callback, Trainer
 from sr_zoo.descent import TrainingDiverged
 from sr_zoo.errors import UserError
 from sr_zoo.files import expanded, whole
+from sr_zoo.hints import without_hints
 from sr_zoo.hub import PRIOR, checkpoint_folder, load, save
 from sr_zoo.methods import SuperResolver
 from sr_zoo.picture import find_pictures
@@ -106,7 +104,7 @@ def finetune(
     if trained.objective.has_prior and not (source / PRIOR).is_file():
         report(f"{model}: has no {PRIOR}; the objective's own network starts untrained")
     recipe = with_callbacks(recipe, output / "work", output.name, logger, begun["run"], not trained.objective.has_prior)
-    with _quiet():
+    with without_hints():
         try:
             return _train(recipe, begun, output, artifact, report)
         except TrainingDiverged as error:
@@ -239,19 +237,3 @@ def _digest_of_weights(folder: Path) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without Lightning's hints, which are for those who write trainings."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

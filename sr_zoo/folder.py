@@ -117,7 +117,7 @@ def _upscale_share(
             for job, numbers, reading in _ahead(readers, threads, _to_do(jobs, skip_existing, tell), delivery):
                 _upscale(job, numbers, reading, model, settings, behind)
             behind.finish(0)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the pools would first work off all that waits; raised again
             for pool in (readers, writers):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise

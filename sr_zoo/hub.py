@@ -94,9 +94,9 @@ def save(model, folder: str | Path) -> Path:
     if model.config is None:
         raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
     folder, config, generator = Path(folder), model.config, model.inference_generator
-    if hasattr(generator, "folded"):
+    if generator.folds_to:
         config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}
-        generator = generator.folded()
+    generator = generator.folded()
     for name, module in ((WEIGHTS, generator), (PRIOR, model.objective)):
         # Counters of batch normalisation stay integers.
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}

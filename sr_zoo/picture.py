@@ -1,7 +1,9 @@
 """A picture file ⇄ an array. What is not a picture is said in one line that names the file."""
 
+import contextlib
 import dataclasses
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import whole
 
 __all__ = [
-    "MAX_PIXELS", "Picture", "PictureError", "count_frames", "find_pictures", "losses", "open_picture", "picture_size",
+    "MAX_PIXELS", "Picture", "PictureError", "count_frames", "find_pictures", "losses", "named_errors", "open_picture", "picture_size",
     "read_picture", "save_picture", "suffix_for", "to_array", "write_picture",
 ]  # fmt: skip
 
@@ -155,17 +157,34 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
         PictureError: missing, a directory, not a picture, truncated, or larger than Pillow deems safe.
     """
     path = Path(path)
-    try:
+    with named_errors(path):
         if path.is_dir():
             raise PictureError(f"{path}: is a directory, expected a picture file")
         with warnings.catch_warnings():
             # Between once and twice the limit Pillow only warns; what may be a bomb is refused by us all the same.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return to_array(image, keep_grey)
-    except PictureError:
-        raise
+            try:
+                with Image.open(path) as image:
+                    image.load()
+                    return to_array(image, keep_grey)
+            except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+                raise PictureError(
+                    f"more than {Image.MAX_IMAGE_PIXELS // 10**6} megapixels (Pillow's limit against decompression bombs); "
+                    "cut it into smaller pictures"
+                ) from None
+            except UnidentifiedImageError:
+                if path.stat().st_size:
+                    raise
+                raise PictureError("is empty") from None
+
+
+@contextlib.contextmanager
+def named_errors(path: str | Path) -> Iterator[None]:
+    """Whatever goes wrong with a file until the block ends is a PictureError of one line that names it."""
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from None
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file") from None
     except PermissionError:
@@ -173,15 +192,11 @@ def read_picture(path: str | Path, keep_grey: bool = False) -> np.ndarray:
     except MemoryError:
         raise PictureError(f"{path}: not enough memory to decode it") from None
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        raise PictureError(f"{path}: {'is empty' if empty else 'is not a picture that can be read'}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PictureError(
-            f"{path}: more than {Image.MAX_IMAGE_PIXELS // 10**6} megapixels (Pillow's limit against decompression "
-            "bombs); cut it into smaller pictures"
-        ) from None
+        raise PictureError(f"{path}: is not a picture that can be read") from None
+    except OSError as error:
+        raise PictureError(f"{path}: {error.strerror or f'damaged or truncated ({one_line(error)})'}") from None
     except Exception as error:
-        # Damaged files make Pillow's decoders raise nearly anything (OSError, SyntaxError, struct.error, RuntimeError, …).
+        # Damaged files make decoders raise nearly anything (SyntaxError, struct.error, RuntimeError, …).
         raise PictureError(f"{path}: damaged or truncated ({one_line(error)})") from None
 
 

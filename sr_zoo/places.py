@@ -202,14 +202,13 @@ class Remote:
             self.fs.put_file(str(local), beside)
             try:
                 self.fs.mv(beside, path)
-            except Exception:
-                # Not every file system renames over a file.
+            except Exception:  # not every file system renames over a file, and each says so by an error of its own
                 if not self.fs.exists(path):
                     raise
                 self.fs.rm_file(path)
                 self.fs.mv(beside, path)
-        except BaseException:
-            with contextlib.suppress(Exception):
+        except BaseException:  # Ctrl-C too: what is half uploaded goes; raised again
+            with contextlib.suppress(Exception):  # clearing away must not hide why
                 self.fs.rm_file(beside)
             raise
 

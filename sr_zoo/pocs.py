@@ -81,9 +81,8 @@ class Constraints:
                     break
                 going, y, lacks = going._some(on), y[on], lacks[on]
                 numbers, fewest, found = numbers[on], fewest[on], found[on]
-        else:
-            if len(made) > 1:
-                made[numbers], left[numbers] = y, lacks
+        if len(made) > 1:  # again, where the rounds ran out
+            made[numbers], left[numbers] = y, lacks
         return made, left
 
     def _clamped(self, y: Tensor) -> Tensor:

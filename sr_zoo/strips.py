@@ -15,7 +15,7 @@ from sr_zoo.picture import Picture
 from sr_zoo.rounding import Wanted, downsampled, to_values
 from sr_zoo.tiles import RawRows, free_memory
 
-__all__ = ["Errors", "Strip", "measure", "saved_planes", "strips"]
+__all__ = ["Errors", "Strip", "measure", "saved_alpha", "saved_planes", "strips"]
 
 # HR pixels in a strip. Not by the memory that is free: the same picture shall give the same file everywhere.
 STRIP = 8_000_000
@@ -73,26 +73,22 @@ def strips(model, read: Callable[[int, int], Tensor], size: tuple[int, int], set
         settings: a :class:`sr_zoo.engine.Settings`.
     """
     raw = RawRows(model, read, size, settings.precision, settings.seed, settings.tile, settings.backend)
-    for first, last, top, bottom in _rows(*size, model.scale, model.downsampler.radius):
+    for first, last, top, bottom in _rows(*size, model.scale, model.consistency.radius):
         lr = read(top, bottom)
         yield Strip(first, last, top, bottom, model.consistency(raw.window(top, bottom), lr), lr)
 
 
 @torch.inference_mode()
-def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None, saved_alpha=None) -> np.ndarray:
+def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None, large_alpha=None) -> np.ndarray:
     """The integers ``(scale·h, scale·w, channels)`` of an upscaled picture's colours, or of its alpha.
 
     Args:
         values: ``(h, w, channels)``, uint8 or uint16; four channels are ink.
         errors: what A ŷ lacks is added to it.
-        alpha: ``(h, w)`` of the input, and ``saved_alpha`` as it was upscaled: colours then go premultiplied through the network.
+        alpha: ``(h, w)`` of the input, and ``large_alpha`` as it was upscaled: colours then go premultiplied through the network.
     """
     (height, width, channels), scale, peak = values.shape, model.scale, int(np.iinfo(values.dtype).max)
     canvas = _canvas((height * scale, width * scale, channels), values.dtype, settings.scratch)
-    if (values == values[0, 0]).all() and saved_alpha is None:
-        canvas[:] = values[0, 0]  # as A keeps what is constant: also the alpha of most pictures
-        errors.add(torch.zeros(values.size))
-        return canvas
     # The network knows three colours of light; black ink goes by itself, as grey.
     ink = channels == 4
     for group in (slice(0, 3), slice(3, 4)) if ink else (slice(0, channels),):
@@ -107,7 +103,7 @@ def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None
             wanted = Wanted(
                 lr=_tensor(values[strip.top : strip.bottom, :, group]),
                 peak=peak,
-                opacity=None if saved_alpha is None else _tensor(saved_alpha[rows, :, None]) / peak,
+                opacity=None if large_alpha is None else _tensor(large_alpha[rows, :, None]) / peak,
                 visible=None if alpha is None else _tensor(alpha[strip.top : strip.bottom, :, None]) > 0,
                 saved=written[..., : (done - strip.top) * scale, :] if done > strip.top else None,
                 rows=(max(0, done - strip.top - model.downsampler.reach), inside.stop + RESUMED),
@@ -123,6 +119,16 @@ def saved_planes(values: np.ndarray, model, settings, errors: Errors, alpha=None
                 colours = to_values(y, wanted, model.downsampler)
             own = colours[0, :, (done - strip.top) * scale : inside.stop * scale].permute(1, 2, 0)
             canvas[done * scale : strip.last * scale, :, group] = own.numpy().astype(values.dtype)
+    return canvas
+
+
+def saved_alpha(alpha: np.ndarray, model, settings, errors: Errors) -> np.ndarray:
+    """Alpha ``(h, w)`` upscaled as a grey picture; where it is the same everywhere, as in most pictures, so is the result."""
+    if (alpha != alpha[0, 0]).any():
+        return saved_planes(alpha[..., None], model, settings, errors)[..., 0]
+    canvas = _canvas(tuple(n * model.scale for n in alpha.shape), alpha.dtype, settings.scratch)
+    canvas[:] = alpha[0, 0]  # A keeps what is constant
+    errors.add(torch.zeros(alpha.size))
     return canvas
 
 
@@ -147,11 +153,7 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
     for first, last, top, bottom in _rows(height, width, scale, model.downsampler.reach):
         rows, own, inside = slice(top * scale, bottom * scale), slice(first, last), slice(first - top, last - top)
         # A file may have another depth: what counts is what it says on the scale of the input.
-        large = (
-            _tensor(saved.colours[rows])
-            if saved.peak == peak
-            else _tensor(saved.colours[rows]).double() * (peak / saved.peak)
-        )
+        large = _tensor(saved.colours[rows]).double() * (peak / saved.peak)
         small, unit, asked = _tensor(source.colours[own]).double(), 1.0, torch.tensor(True)
         if source.alpha is not None:
             alpha = _tensor(saved.alpha[rows, :, None]).double() * (peak / saved.peak)
@@ -160,11 +162,11 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
             right += int((metrics.round_clip(unit, peak) == goal).sum())
             samples += goal.numel()
             errors.add((unit - goal) / peak)
-            large, asked = large.double() * alpha, goal > 0
+            large, asked = large * alpha, goal > 0
         if saved.peak == peak and source.alpha is None:
             again = downsampled(large, _tensor(source.colours[top:bottom]), peak, model.downsampler)[..., inside, :]
         else:
-            again = model.downsampler.A(large.double())[..., inside, :] / unit
+            again = model.downsampler.A(large)[..., inside, :] / unit
         asked = asked.expand_as(small)
         right += int(((metrics.round_clip(again, peak) == small) & asked).sum())
         samples += int(asked.sum())

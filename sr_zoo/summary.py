@@ -27,7 +27,7 @@ class Result:
         size: width and height of the input in pixels; this and what follows is known if it is done.
         to_size: width and height of what was saved.
         network_size: width and height before a resize to the size that was asked for; None where there was none.
-        samples: of the input: colours where it is not wholly transparent, and alpha.
+        samples: of the input: colours where it is not wholly transparent, and alpha; 0 where they cannot be compared.
         reproduced: share of them that the saved file gives back after downsampling and rounding.
         lr_psnr: dB between the downsampled float output and the input.
         lr_psnr_8bit: the same for the saved file.
@@ -65,6 +65,11 @@ class Result:
     def sentence(self) -> str:
         """The proof, in one line."""
         share = f"{percent(self.reproduced)} ({round(self.reproduced * self.samples):,} of {self.samples:,})"
+        if not self.samples:
+            return (
+                f"{self.source} {_times(self.size)} → {self.target} {_times(self.to_size)} in {self.seconds:.2f} s; what the saved "
+                "file gives back cannot be told, as it is of another kind than the input"
+            )
         what = "downsampled, the saved file gives back"
         if self.network_size:
             what = f"before its resize from {_times(self.network_size)}, downsampled, it gives back"
@@ -112,7 +117,7 @@ class Summary:
     @property
     def worst(self) -> Result | None:
         """The picture that gives back the smallest share, the first of equals; None where there is none."""
-        return min((r for r in self.results if r.state == "done"), key=lambda r: r.reproduced, default=None)
+        return min((r for r in self.results if r.samples), key=lambda r: r.reproduced, default=None)
 
     def sentence(self) -> str:
         """All in one line."""
@@ -122,7 +127,7 @@ class Summary:
         others = f"other file{'s' * (self.others != 1)} left alone"
         for number, text in ((self.failed, "failed"), (self.count("skipped"), "skipped"), (self.others, others)):
             counts += [f"{number:,} {text}"] * bool(number)
-        if not done:
+        if not any(r.samples for r in self.results):
             return ", ".join(counts)
         worst = "" if self.reproduced == 1 else f" (worst: {self.worst.source}, {percent(self.worst.reproduced)})"
         return (
@@ -141,7 +146,11 @@ def write_report(path: str | Path, summary: Summary) -> None:
         table = csv.writer(file)
         table.writerow(("source", "target", "state", "width", "height", "samples", *_FIGURES, "reason"))
         for r in sorted(summary.results, key=lambda r: (r.source, r.target)):
-            figures = (*r.size, r.samples, *(getattr(r, name) for name in _FIGURES))
+            figures = (
+                *r.size,
+                r.samples,
+                *(getattr(r, name) if r.samples or name == "seconds" else "" for name in _FIGURES),
+            )
             table.writerow((r.source, r.target, r.state, *(figures if r.state == "done" else [""] * len(figures)), r.reason))
 
 

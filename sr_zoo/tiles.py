@@ -39,7 +39,6 @@ class RawRows:
 
     Raises:
         ValueError: unknown precision or backend.
-        BackendError: what the backend needs is missing.
     """
 
     def __init__(
@@ -52,11 +51,13 @@ class RawRows:
         tile: int | None = None,
         backend: str = "torch",
     ):
+        if backend not in BACKENDS:
+            raise ValueError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
         self.model, self.read, (self.height, self.width) = model, read, size
         self.precision = "bf16" if _is_low(precision) and "bf16" in model.precisions else "float32"
         self.backend, self.runner = backend, None
         self.tile = (self._side() if tile is None else tile) or max(size)
-        self.noise = _noise(model, 1, size, seed)
+        self.noise = _noise(model, size, seed)
         self.parts = []  # (first row, its rows of ỹ), in order
         if self.tile < max(size) and self.radius is None:
             self.tile = max(size)
@@ -73,6 +74,7 @@ class RawRows:
         Raises:
             MemoryError: even small tiles do not fit.
             NotANumber: the network's output is not finite.
+            BackendError: what the backend needs is missing.
         """
         scale = self.model.scale
         while not self.parts or self._end() < bottom:
@@ -211,19 +213,17 @@ def free_memory(device: torch.device) -> int:
 def _runner(model, precision: str, backend: str) -> nn.Module:
     from sr_zoo import backends
 
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: {backend!r} is not one of {', '.join(BACKENDS)}")
     if backend == "onnxruntime":
         return backends.onnx_generator(model)
     make = backends.compiled_generator if backend == "compile" else backends.prepared
     return make(model.inference_generator, precision)
 
 
-def _noise(model, batch: int, size: tuple[int, int], seed: int) -> Tensor | None:
+def _noise(model, size: tuple[int, int], seed: int) -> Tensor | None:
     """Of the whole picture, so that it does not depend on the tiles; as :meth:`SuperResolver.forward` draws it."""
     if not model.noise_channels:
         return None
-    return torch.randn((batch, model.noise_channels, *size), generator=torch.Generator().manual_seed(seed))
+    return torch.randn((1, model.noise_channels, *size), generator=torch.Generator().manual_seed(seed))
 
 
 def _is_low(precision: str) -> bool:

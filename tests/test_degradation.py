@@ -105,7 +105,7 @@ def test_tiles_know_how_far_it_looks(model, picture):
 @pytest.mark.parametrize("kernel", ["box", "bicubic"])
 def test_strips_that_overlap_by_the_radius_are_as_the_whole(kernel, model, picture):
     twin, lr = model.see_through(kernel, noise_level=8), tensor(np.tile(picture, (2, 1, 1)))
-    raw, radius = torch.rand(1, 3, 320, 224), twin.downsampler.radius
+    raw, radius = torch.rand(1, 3, 320, 224), twin.consistency.radius
     strip = twin.consistency(raw[..., 20:, :], lr[..., 5:, :])[..., 4 * radius :, :]
     assert torch.allclose(strip, twin.consistency(raw, lr)[..., 20 + 4 * radius :, :], atol=1e-6)
 

@@ -7,9 +7,9 @@ from PIL import Image
 
 import sr_zoo
 from sr_zoo import MSE
-from sr_zoo.engine import upscale_array
+from sr_zoo.engine import Settings, upscale_array, upscale_pictures
 from sr_zoo.operators import Downsampler
-from sr_zoo.picture import PictureError
+from sr_zoo.picture import Picture, PictureError
 from sr_zoo.tiles import run_network
 
 
@@ -86,6 +86,9 @@ def test_precisions(model, picture):
     assert full.dtype == low.dtype == torch.float32 and 0 < (full - low).abs().max() < 0.02
     with pytest.raises(ValueError, match="precision"):
         run_network(model, lr, "half")
+    for settings in (Settings(precision="half"), Settings(backend="abacus")):
+        with pytest.raises(ValueError, match="half|abacus"):
+            upscale_pictures([Picture(picture)], model, settings)
 
 
 def test_grey_is_the_mean_of_the_three_outputs(model, picture):

@@ -90,6 +90,21 @@ def test_no_fringe_where_transparent_colours_differ(disc, model):
     assert np.abs(on_white - truth).max() < 40 and np.abs(on_white - truth).mean() < 1
 
 
+def test_hidden_colours_change_nothing_that_is_seen(picture, disc, model):
+    """They are not even shown to the network."""
+    other = np.where(disc[..., None] > 0, picture, 255 - picture)
+    one, two = (done.picture for done in upscale_pictures([Picture(picture, disc), Picture(other, disc)], model))
+    assert np.array_equal(one.alpha, two.alpha) and (one.alpha == 0).any()
+    assert np.array_equal(one.colours[one.alpha > 0], two.colours[one.alpha > 0])
+
+
+def test_a_constant_picture_goes_through_the_network_too(model):
+    """Only alpha is spared it: a network may make what it wants of a flat colour, as far as A cannot see it."""
+    flat = np.full((12, 12, 3), 100, np.uint8)
+    (done,) = upscale_pictures([Picture(flat)], model, Settings("float32"))
+    assert done.array.std() > 0 and done.reproduced == 1
+
+
 def test_an_opaque_alpha_stays_opaque_and_costs_nothing(picture, model, monkeypatch):
     seen = []
     monkeypatch.setattr(strips, "strips", lambda *a, s=strips.strips: seen.append(1) or s(*a))

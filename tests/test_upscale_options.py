@@ -64,6 +64,14 @@ def test_the_proof_of_a_lossy_file_is_measured_from_it(options, upscale, picture
     assert int(re.search(r"\((\d[\d,]*) of 6,720\)", out)[1].replace(",", "")) == round(share * 6720)
 
 
+def test_of_another_kind_nothing_is_claimed(upscale, tmp_path, picture):
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "print.tif")
+    code, out, err, (made,) = upscale("--format", "png", "--report", tmp_path / "told.csv", source=tmp_path / "print.tif")
+    assert code == 0 and Image.open(made).mode == "RGB" and "CMYK" in err
+    assert "cannot be told" in out and "%" not in out and "all" not in out
+    assert (tmp_path / "told.csv").read_text().splitlines()[1].split(",")[5:9] == ["0", "", "", ""]
+
+
 def test_other_formats_are_lossless_unless_asked(upscale, picture):
     for name in ("webp", "tif", "bmp"):
         code, out, err, (made,) = upscale("--format", name)

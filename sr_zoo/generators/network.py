@@ -31,9 +31,14 @@ class Network(nn.Module):
         block: makes one, ``(batch, width, h, w)`` → the same shape, with a ``radius`` as the network's.
         weights: of one block, about; checked before any is made.
 
+    Attributes:
+        folds_to: registered name of what :meth:`folded` gives, where that is another network.
+
     Raises:
         ValueError: absurd sizes.
     """
+
+    folds_to: str | None = None
 
     def __init__(
         self, scale: int, width: int, depth: int, noise_channels: int, block: Callable[[], nn.Module], weights: int
@@ -61,6 +66,10 @@ class Network(nn.Module):
         """LR pixels on which one LR pixel's block of outputs depends, in each direction; None where it is all of them."""
         radii = [block.radius for block in self.body]
         return None if None in radii else 3 + sum(radii)
+
+    def folded(self) -> "Network":
+        """The network that computes the same without what only learning needs: itself, where there is no such thing."""
+        return self
 
     def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
         """``(batch, 3, h, w)`` in [0, 1] → the raw picture ``(batch, 3, scale·h, scale·w)``, unbounded.
