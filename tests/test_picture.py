@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sr_zoo.picture import PictureError, find_pictures, read_picture, write_picture
+from sr_zoo.picture import PictureError, find_pictures, named_errors, read_picture, write_picture
 
 
 def save(path, array, mode=None, **options):
@@ -142,3 +142,22 @@ def test_a_name_or_a_picture_that_is_too_much_is_named(tmp_path, picture, monkey
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
     with pytest.raises(PictureError, match="p.png: not enough memory"):
         read_picture(path)
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (FileNotFoundError(2, "No such file or directory"), "no such file"),
+        (PermissionError(13, "Permission denied"), "permission denied"),
+        (MemoryError(), "not enough memory to decode it"),
+        (OSError(40, "Too many levels of symbolic links"), "Too many levels of symbolic links"),
+        (OSError("broken data stream"), "damaged or truncated (broken data stream)"),
+        (struct.error("unpack requires 4 bytes"), "damaged or truncated (unpack requires 4 bytes)"),
+        (PictureError("is empty"), "is empty"),
+        (PictureError("a.png: is empty"), "is empty"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_file_is_one_line_that_names_it(error, told):
+    with pytest.raises(PictureError) as raised, named_errors("a.png"):
+        raise error
+    assert str(raised.value) == f"a.png: {told}"

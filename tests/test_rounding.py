@@ -9,7 +9,7 @@ from sr_zoo import metrics
 from sr_zoo.benchmark import PseudoInverse
 from sr_zoo.operators import Downsampler
 from sr_zoo.pocs import missing
-from sr_zoo.rounding import Wanted, to_bytes, to_values
+from sr_zoo.rounding import Wanted, downsampled, to_bytes, to_values
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -78,6 +78,17 @@ def test_what_cannot_be_is_given_up_without_dots_around_it():
     wrong = metrics.round_clip(operator.A(saved.double())) != disc
     away = torch.from_numpy(np.abs(np.hypot(y - 30, x - 30) - 14))[None, None]
     assert not wrong[away > 5].any()
+
+
+def test_half_a_level_is_decided_in_float64():
+    """Nothing else is worth the time, but at half a level float32 would decide by its own rounding."""
+    operator, lr = Downsampler("box", 2), torch.full((1, 1, 2, 2), 100.0)
+    clear = torch.full((1, 1, 4, 4), 100.0)
+    halfway = clear.clone()
+    halfway[..., ::2] += 1
+    assert downsampled(clear, lr, 255, operator).dtype == torch.float32
+    assert downsampled(halfway, lr, 255, operator).dtype == torch.float64
+    assert downsampled(clear, lr, 65535, operator).dtype == torch.float64, "of 16 bits float32 has too few digits"
 
 
 def test_written_rows_stay_and_what_only_they_decide_is_not_asked(model, picture):
