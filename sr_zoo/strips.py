@@ -153,7 +153,9 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
     for first, last, top, bottom in _rows(height, width, scale, model.downsampler.reach):
         rows, own, inside = slice(top * scale, bottom * scale), slice(first, last), slice(first - top, last - top)
         # A file may have another depth: what counts is what it says on the scale of the input.
-        large = _tensor(saved.colours[rows]).double() * (peak / saved.peak)
+        large = _tensor(saved.colours[rows])
+        if saved.peak != peak:
+            large = large.double() * (peak / saved.peak)
         small, unit, asked = _tensor(source.colours[own]).double(), 1.0, torch.tensor(True)
         if source.alpha is not None:
             alpha = _tensor(saved.alpha[rows, :, None]).double() * (peak / saved.peak)
@@ -162,11 +164,11 @@ def measure(saved: Picture, source: Picture, model) -> tuple[int, float, float]:
             right += int((metrics.round_clip(unit, peak) == goal).sum())
             samples += goal.numel()
             errors.add((unit - goal) / peak)
-            large, asked = large * alpha, goal > 0
+            large, asked = large.double() * alpha, goal > 0
         if saved.peak == peak and source.alpha is None:
             again = downsampled(large, _tensor(source.colours[top:bottom]), peak, model.downsampler)[..., inside, :]
         else:
-            again = model.downsampler.A(large)[..., inside, :] / unit
+            again = model.downsampler.A(large.double())[..., inside, :] / unit
         asked = asked.expand_as(small)
         right += int(((metrics.round_clip(again, peak) == small) & asked).sum())
         samples += int(asked.sum())

@@ -83,6 +83,32 @@ def test_pictures_of_a_fine_tuning(checkpoint, tmp_path, monkeypatch, folder):
     assert before == after and before["pictures"] == 3 and before["reproduced"] == 1 and (tmp_path / "x.png").is_file()
 
 
+def test_a_large_picture_is_measured(tmp_path, monkeypatch):
+    import json
+
+    from benchmarks import large
+
+    options = ["--side", "70", "--model", "affmse-x4-fast", "--output", str(tmp_path / "x.json")]
+    monkeypatch.setattr("sys.argv", ["large", *options])
+    large.main()
+    row = json.loads((tmp_path / "x.json").read_text())
+    assert row["saved_size"] == [280, 280] and row["samples"] == 3 * 70**2 and row["reproduced"] > 0.99
+    assert 2e8 < row["peak_bytes"] < 4e9
+
+
+def test_the_pictures_of_the_readme_can_be_drawn(tmp_path, monkeypatch):
+    import json
+
+    from benchmarks import figure
+
+    monkeypatch.setattr(figure, "METHODS", ("mse-x4", "affmse-x4", "affgan-x4"))
+    monkeypatch.setattr("sys.argv", ["figure", "--output", str(tmp_path)])
+    figure.main()
+    drawn = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png")}
+    assert drawn >= {"results/methods.png", "checkpoints/affgan-x4/before_after.png"}
+    assert json.loads((tmp_path / "results" / "samples.json").read_text())["reproduced"] == 1
+
+
 @pytest.mark.parametrize("module", ["folder", "learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
