@@ -59,30 +59,29 @@ class Constraints:
         Returns:
             y, which is overwritten, and what A y still lacks.
         """
-        going, made, left = self, y, lacks
+        # As pictures are done with, the others go on without them: numbers says which these are.
+        going, made, left = self, y, lacks.clone()
         numbers, fewest, found = torch.arange(len(y)), _counts(lacks), torch.zeros(len(y), dtype=torch.long)
         for number in range(1, rounds + 1):
-            before = None if going.fixed is None else y.clone()
-            y = going._clamped(self.downsampler.pinv(lacks * (GAIN / going._free(y, lacks)), onto=y))
-            if before is not None:
-                y = torch.where(going.fixed, before, y)
+            wanted = lacks * (GAIN / going._free(y, lacks))
+            if going.fixed is None:
+                y = self.downsampler.pinv(wanted, onto=y)
+            else:
+                y += self.downsampler.pinv(wanted).masked_fill_(going.fixed, 0)
+            y = going._clamped(y)
             lacks = going.missing(y)
             counts = _counts(lacks)
             found = torch.where(counts < fewest, number, found)
             fewest = torch.minimum(fewest, counts)
             on = (counts > 0) & (number - found < PATIENCE)
-            if len(made) == 1:
-                made, left = y, lacks
-                if not on:
-                    break
-            elif not on.all():
-                made[numbers], left[numbers] = y, lacks
+            if not on.all() or number == rounds:
+                if y is not made:
+                    made[numbers] = y
+                left[numbers] = lacks
                 if not on.any():
                     break
                 going, y, lacks = going._some(on), y[on], lacks[on]
                 numbers, fewest, found = numbers[on], fewest[on], found[on]
-        if len(made) > 1:  # again, where the rounds ran out
-            made[numbers], left[numbers] = y, lacks
         return made, left
 
     def _clamped(self, y: Tensor) -> Tensor:
@@ -90,10 +89,10 @@ class Constraints:
 
     def _free(self, y: Tensor, lacks: Tensor) -> Tensor:
         """Share of what each sample sees that can still move the way it has to."""
-        free = torch.stack([y < self.high, y > 0])
-        if self.fixed is not None:
-            free &= ~self.fixed
-        up, down = self.downsampler.A(free.to(y.dtype))
+        up, down = (
+            self.downsampler.A((free if self.fixed is None else free & ~self.fixed).to(y.dtype))
+            for free in (y < self.high, y > 0)
+        )
         return torch.where(lacks > 0, up, down).clamp_(LEAST_FREE, 1)
 
     def windows(self, places: list[tuple[slice, slice]]) -> "Constraints":
