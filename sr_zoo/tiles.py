@@ -18,7 +18,7 @@ SMALLEST_TILE = 16
 LARGEST_TILE = 1024
 # Bytes that a network with one channel takes for one LR pixel at its peak: about four planes in float32 are alive at once.
 BYTES_PER_CHANNEL = 16
-MOST_ROWS = 2**29  # bytes of ỹ in one row of tiles
+MOST_ROWS = 2**28  # bytes of ỹ in one row of tiles: of wide pictures it is less high than a tile is wide
 
 
 class NotANumber(UserError):
@@ -81,7 +81,7 @@ class RawRows:
             first = self._end() if self.parts else top
             self._forget(top)
             # Rows of equal height, so that the last one is no sliver.
-            count = -(-(self.height - first) // self.tile)
+            count = -(-(self.height - first) // self._most_rows())
             self.parts.append((first, self._row(first, first + -(-(self.height - first) // count))))
         pieces = [part[..., max(0, top - first) * scale : (bottom - first) * scale, :] for first, part in self.parts]
         pieces = [piece for piece in pieces if piece.shape[-2]]
@@ -151,14 +151,20 @@ class RawRows:
         raw = self.runner(*inputs)
         return (raw.mean(1, keepdim=True) if grey else raw).cpu()
 
+    def _most_rows(self) -> int:
+        """Of LR, in a row of tiles."""
+        if self.tile >= max(self.height, self.width):
+            return self.height
+        fitting = min(free_memory(torch.device("cpu")) // 8, MOST_ROWS) // (12 * self.model.scale**2 * self.width)
+        return min(self.tile, max(fitting, 64))
+
     def _side(self) -> int:
-        """A tile whose features, and a row of tiles whose ỹ, take a fair part of the memory that is free."""
+        """Of a tile whose features take a fair part of the memory that is free; 0 where that is the whole picture."""
         scale, generator = self.model.scale, self.model.inference_generator
         channels = max((m.out_channels for m in generator.modules() if hasattr(m, "out_channels")), default=64)
         budget = free_memory(_device(self.model)) // 3
         pixels = budget / (BYTES_PER_CHANNEL * max(channels, 3 * scale**2))
-        rows = min(free_memory(torch.device("cpu")) // 8, MOST_ROWS) / (12 * scale**2 * self.width)
-        side = int(min(LARGEST_TILE, pixels**0.5, max(rows, 64)))
+        side = int(min(LARGEST_TILE, pixels**0.5))
         if side >= max(self.height, self.width):
             return 0
         return max(side - 2 * (self.radius or 0), 64)
