@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sr_zoo import _bands
 
-__all__ = ["Downsampler", "IllConditionedKernel", "make_kernel"]
+__all__ = ["Downsampler", "IllConditionedKernel", "full_products", "make_kernel"]
 
 # A⁺ amplifies noise in the LR picture by up to the square root of the condition number: beyond a hundredfold, the
 # rounding of an 8-bit picture alone would drown the result.
@@ -187,17 +187,32 @@ def _name(kernel) -> str:
     return repr(kernel) if isinstance(kernel, str) else "measured " + "×".join(map(str, torch.as_tensor(kernel).shape))
 
 
-@contextlib.contextmanager
 def _exact_arithmetic(x: Tensor):
     """The tensor in float32 or float64, with autocast off and matrix products in full float32 until the block ends."""
     if not x.is_floating_point():
         raise TypeError(f"expected a float tensor, got {x.dtype}")
-    with _full_products(), torch.autocast(x.device.type, enabled=False):
-        yield x if x.dtype == torch.float64 else x.float()
+    x = x if x.dtype == torch.float64 else x.float()
+    # Small tensors take less time than switching what is as it should be already.
+    return contextlib.nullcontext(x) if _is_exact(x.device.type) else _switched(x)
+
+
+def _is_exact(device: str) -> bool:
+    if torch.is_autocast_enabled(device) or device not in _PRODUCTS or not hasattr(_PRODUCTS[device], "fp32_precision"):
+        return False
+    return _PRODUCTS[device].fp32_precision == "ieee"
+
+
+_PRODUCTS = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}
 
 
 @contextlib.contextmanager
-def _full_products():
+def _switched(x: Tensor):
+    with full_products(), torch.autocast(x.device.type, enabled=False):
+        yield x
+
+
+@contextlib.contextmanager
+def full_products():
     """No TF32 or bf16 inside float32 matrix products; afterwards all is as the user set it."""
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
         before = torch.get_float32_matmul_precision()

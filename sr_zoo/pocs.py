@@ -18,37 +18,61 @@ GAIN, LEAST_FREE = 1.2, 0.08
 # Projections end after so many rounds, or after PATIENCE rounds without fewer samples that are off: then these have, as far as
 # we can tell, no exact pre-image.
 FIRST_ROUNDS, ROUNDS, PATIENCE, PASSES = 4, 100, 16, 4
-# Most rounds are spent on few samples: on blocks with any, each with a margin on which A⁺ has nearly died away. LR pixels.
-# Where more than MANY of the blocks have some, all go together first.
-BLOCK, MARGIN, MANY = 16, 8, 0.3
-AT_ONCE = 64  # windows, so that what is computed at once stays in the cache
+# Most rounds are spent on few samples: on blocks with any, each with a margin of 2 · reach on which y stays as it is, for all that
+# depends on it is not seen there, and SPARE LR pixels on which A⁺ dies away. Where more than MANY of the blocks have some, all go
+# together first.
+BLOCK, SPARE, MANY = 8, 2, 0.3
+AT_ONCE = 128  # windows: more would leave the cache, fewer are slower to command than to compute
 
 
 @dataclasses.dataclass
 class Constraints:
-    """What is asked of y ``(n, colours, scale·h, scale·w)``: A y near a target where ``asked``, and 0 ≤ y ≤ high.
+    """What is asked of y ``(n, colours, scale·h, scale·w)``: least ≤ A y ≤ most, and 0 ≤ y ≤ high.
 
     Attributes:
-        target: ``(n, colours, h, w)``.
-        unit: one level at each LR pixel: 1, or what opacity leaves of it, ``(n, 1, h, w)``.
-        peak: the largest value of the file, in levels.
+        target: ``(n, colours, h, w)``, what is pulled at.
+        least, most: as target; infinite where nothing is asked.
         high: upper bound of y, a number or ``(n, 1, scale·h, scale·w)``.
-        asked: bool, as target.
-        fixed: ``(n, 1, scale·h, scale·w)``, True where y stays as it is; None where it is free everywhere.
+        movable: ``(n, 1, scale·h, scale·w)``, 0 where y stays as it is, 1 elsewhere; None where it is free everywhere.
     """
 
     downsampler: Downsampler
     target: Tensor
-    unit: Tensor | float
-    peak: int
+    least: Tensor
+    most: Tensor
     high: Tensor | float
-    asked: Tensor
-    fixed: Tensor | None = None
+    movable: Tensor | None = None
+
+    @classmethod
+    def around(cls, downsampler: Downsampler, target: Tensor, asked: Tensor, peak: int, unit=1.0, high=None, movable=None):
+        """A y within SLACK of the target where ``asked``; samples at 0 or peak bound it from one side only.
+
+        Args:
+            peak: the largest value of the file, in levels.
+            unit: one level at each LR pixel: 1, or what opacity leaves of it, ``(n, 1, h, w)``.
+            high: ``peak`` if None.
+        """
+        slack = SLACK[peak] * unit
+        least = torch.where(asked & (target != 0), target - slack, -torch.inf)
+        most = torch.where(asked & (target != peak * unit), target + slack, torch.inf)
+        return cls(downsampler, target, least, most, peak if high is None else high, movable)
+
+    @property
+    def asked(self) -> Tensor:
+        return self.least.isfinite() | self.most.isfinite()
+
+    def forget(self, where: Tensor) -> None:
+        """Ask nothing any more of these samples."""
+        self.least.masked_fill_(where, -torch.inf)
+        self.most.masked_fill_(where, torch.inf)
 
     def missing(self, y: Tensor) -> Tensor:
         """What A y lacks where it is not good enough."""
-        lacks = missing(self.downsampler.A(y), self.target, self.unit, self.peak)
-        return lacks.masked_fill_(~self.asked, 0)
+        again = self.downsampler.A(y)
+        # Masks as numbers: in torch, masks of bools are several times slower.
+        outside = torch.lt(again, self.least, out=torch.empty_like(again))
+        outside += torch.gt(again, self.most, out=torch.empty_like(again))
+        return torch.sub(self.target, again, out=again).mul_(outside)
 
     def alternate(self, y: Tensor, lacks: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
         """Alternating projections, of each picture until nothing is missing or nothing is gained any more.
@@ -64,10 +88,10 @@ class Constraints:
         numbers, fewest, found = torch.arange(len(y)), _counts(lacks), torch.zeros(len(y), dtype=torch.long)
         for number in range(1, rounds + 1):
             wanted = lacks * (GAIN / going._free(y, lacks))
-            if going.fixed is None:
+            if going.movable is None:
                 y = self.downsampler.pinv(wanted, onto=y)
             else:
-                y += self.downsampler.pinv(wanted).masked_fill_(going.fixed, 0)
+                y.addcmul_(self.downsampler.pinv(wanted), going.movable)
             y = going._clamped(y)
             lacks = going.missing(y)
             counts = _counts(lacks)
@@ -89,32 +113,28 @@ class Constraints:
 
     def _free(self, y: Tensor, lacks: Tensor) -> Tensor:
         """Share of what each sample sees that can still move the way it has to."""
-        up, down = (
-            self.downsampler.A((free if self.fixed is None else free & ~self.fixed).to(y.dtype))
-            for free in (y < self.high, y > 0)
-        )
-        return torch.where(lacks > 0, up, down).clamp_(LEAST_FREE, 1)
+        shares, free = [], torch.empty_like(y)
+        for movable, bound in ((torch.lt, self.high), (torch.gt, 0)):
+            movable(y, bound, out=free)
+            shares.append(self.downsampler.A(free if self.movable is None else free.mul_(self.movable)))
+        return torch.where(lacks > 0, *shares).clamp_(LEAST_FREE, 1)
 
     def windows(self, places: list[tuple[slice, slice]]) -> "Constraints":
-        """Those of parts of one picture that are of one size, in LR pixels. Near an edge that is none of the picture y is fixed:
-        not all that depends on it is seen there."""
+        """Those of parts of one picture, in LR pixels, that are of one size and at the same of its borders. Near an edge that is no
+        border y stays as it is: not all that depends on it is seen there."""
         scale, reach = self.downsampler.scale, self.downsampler.reach
-        asked = _cut(self.asked, places).clone()
-        fixed = torch.zeros(len(places), 1, *(scale * n for n in asked.shape[-2:]), dtype=torch.bool)
-        for i, place in enumerate(places):
-            for dim, part, size in zip((-2, -1), place, self.target.shape[-2:]):
-                for inner, first, last in (
-                    (part.start > 0, 0, 1), (part.stop < size, part.stop - part.start, -1),
-                ):  # fmt: skip
-                    if inner:
-                        lower = min(first, first + last * reach)
-                        asked[i].narrow(dim, lower, reach).fill_(False)
-                        lower = min(first, first + last * 2 * reach) * scale
-                        fixed[i].narrow(dim, lower, 2 * reach * scale).fill_(True)
-        unit, high = (_cut(x, places, f) if torch.is_tensor(x) else x for x, f in ((self.unit, 1), (self.high, scale)))
-        if self.fixed is not None:
-            fixed |= _cut(self.fixed, places, scale)
-        return Constraints(self.downsampler, _cut(self.target, places), unit, self.peak, high, asked, fixed)
+        target, least, most = (_cut(x, places) for x in (self.target, self.least, self.most))
+        movable = torch.ones(len(places), 1, *(scale * n for n in target.shape[-2:]))
+        if self.movable is not None:
+            movable *= _cut(self.movable, places, scale)
+        for dim, part, size in zip((-2, -1), places[0], self.target.shape[-2:]):
+            for inner, at_end in ((part.start > 0, False), (part.stop < size, True)):
+                if inner:
+                    _edge(least, dim, reach, at_end).fill_(-torch.inf)
+                    _edge(most, dim, reach, at_end).fill_(torch.inf)
+                    _edge(movable, dim, 2 * reach * scale, at_end).fill_(0)
+        high = _cut(self.high, places, scale) if torch.is_tensor(self.high) else self.high
+        return Constraints(self.downsampler, target, least, most, high, movable)
 
     def _some(self, chosen: Tensor) -> "Constraints":
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -127,25 +147,27 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
     Returns:
         y, which is overwritten, and what A y still lacks.
     """
-    lacks, scale = wanted.missing(y), wanted.downsampler.scale
+    lacks, scale, reach = wanted.missing(y), wanted.downsampler.scale, wanted.downsampler.reach
+    # Every other window may overlap only where y stays as it is in both.
+    margin = 2 * reach + SPARE
+    side = max(BLOCK, 2 * margin - 2 * reach)
     for _ in range(PASSES):
-        blocks = _blocks(lacks)
+        blocks = _blocks(lacks, side)
         if blocks.float().mean() > MANY:
             y, lacks = wanted.alternate(y, lacks, FIRST_ROUNDS)
-            blocks = _blocks(lacks)
+            blocks = _blocks(lacks, side)
         before = int(lacks.count_nonzero())
         if not before:
             break
-        for group in _groups(blocks, *lacks.shape[-2:]):
+        for group in _groups(blocks, side, margin, *lacks.shape[-2:]):
             places = [place for _, place in group]
             part, views = wanted.windows(places), _cut(y, places, scale)
             here = part.missing(views)
-            for i, (own, _) in enumerate(group):
-                # What its neighbours lack is theirs to mend: here it may depend on pixels that are fixed.
-                theirs = here[i] != 0
-                theirs[:, own[0], own[1]] = False
-                part.asked[i] &= ~theirs
-            mended, _ = part.alternate(views, here.masked_fill_(~part.asked, 0), ROUNDS)
+            # What its neighbours lack is theirs to mend: here it may depend on pixels that stay.
+            theirs, (rows, columns) = here != 0, group[0][0]
+            theirs[..., rows, columns] = False
+            part.forget(theirs)
+            mended, _ = part.alternate(views, here.masked_fill_(theirs, 0), ROUNDS)
             for (rows, columns), view in zip(places, mended):
                 y[0, :, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = view
         lacks = wanted.missing(y)
@@ -154,37 +176,36 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
     return y, lacks
 
 
-def missing(again: Tensor, target: Tensor, unit: Tensor | float = 1.0, peak: int = 255) -> Tensor:
-    """What A y lacks where it is not good enough. Samples at 0 or peak bound A y from one side only."""
-    lacks, slack = target - again, SLACK[peak] * unit
-    free = ((target == 0) & (again <= slack)) | ((target == peak * unit) & (again >= peak * unit - slack))
-    return lacks.masked_fill_(free | (lacks.abs() <= slack), 0)
-
-
 def _counts(lacks: Tensor) -> Tensor:
     return lacks.flatten(1).count_nonzero(1)
 
 
-def _blocks(lacks: Tensor) -> Tensor:
+def _blocks(lacks: Tensor, side: int) -> Tensor:
     """Which blocks of one picture lack something, bool ``(rows, columns)``."""
-    return F.max_pool2d((lacks != 0).float().amax(1), BLOCK, ceil_mode=True)[0] > 0
+    return F.max_pool2d((lacks != 0).float().amax(1), side, ceil_mode=True)[0] > 0
 
 
-def _groups(blocks: Tensor, height: int, width: int) -> list[list[tuple[tuple[slice, slice], tuple[slice, slice]]]]:
+def _groups(
+    blocks: Tensor, side: int, margin: int, height: int, width: int
+) -> list[list[tuple[tuple[slice, slice], tuple[slice, slice]]]]:
     """The blocks that lack something, with the window around each: its own rows and columns within the window, and those of the
-    window in the picture. Windows of a group are of one size, and none overlaps another; at most AT_ONCE."""
+    window in the picture. Windows of a group are alike, and none is the next one's neighbour; at most AT_ONCE."""
     groups = {}
     for i, j in blocks.nonzero().tolist():
         spans, own = [], []
         for number, size in ((i, height), (j, width)):
-            first = BLOCK * number
-            start, stop = max(0, first - MARGIN), min(size, first + BLOCK + MARGIN)
+            first = side * number
+            start, stop = max(0, first - margin), min(size, first + side + margin)
             spans.append(slice(start, stop))
-            own.append(slice(first - start, first - start + BLOCK))
-        # BLOCK and twice the MARGIN are two blocks: every other one is clear of it.
-        key = (i % 2, j % 2, *(span.stop - span.start for span in spans))
+            own.append(slice(first - start, first - start + side))
+        sizes = [(n, span.start > 0, span.stop < n, span.stop - span.start) for span, n in zip(spans, (height, width))]
+        key = (i % 2, j % 2, *sizes)
         groups.setdefault(key, []).append((tuple(own), tuple(spans)))
     return [group[k : k + AT_ONCE] for group in groups.values() for k in range(0, len(group), AT_ONCE)]
+
+
+def _edge(planes: Tensor, dim: int, width: int, at_end: bool) -> Tensor:
+    return planes.narrow(dim, planes.shape[dim] - width if at_end else 0, width)
 
 
 def _cut(plane: Tensor, places: list[tuple[slice, slice]], scale: int = 1) -> Tensor:

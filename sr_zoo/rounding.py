@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sr_zoo import metrics
-from sr_zoo.operators import Downsampler
+from sr_zoo.operators import Downsampler, full_products
 from sr_zoo.pocs import Constraints, satisfy
 
 __all__ = ["Wanted", "downsampled", "to_bytes", "to_values"]
@@ -78,30 +78,41 @@ def to_values(y: Tensor, wanted: Wanted, downsampler: Downsampler) -> Tensor:
     Args:
         y: ``(1, colours, H, W)`` in about 0…peak, premultiplied where ``wanted`` has an opacity. It is overwritten.
     """
-    constraints, unit = _constraints(wanted, downsampler)
-    y = y.contiguous().clamp_(min=0).clamp_(max=constraints.high)
-    if wanted.saved is not None:
-        y[..., : wanted.saved.shape[-2], :] = wanted.premultiplied(wanted.saved)
-    start = y.clone()
-    for _ in range(SURRENDERS):
-        y, lacks = satisfy(y, constraints)
-        hopeless = _give_up(constraints, lacks)
-        if not hopeless.any():
-            break
-        y = torch.where(hopeless, start, y)
-    return _rounded(y, wanted, constraints.asked, unit, downsampler)
+    with full_products():  # once for all the small ones
+        constraints, unit = _constraints(wanted, downsampler)
+        y = y.contiguous().clamp_(min=0).clamp_(max=constraints.high)
+        if wanted.saved is not None:
+            y[..., : wanted.saved.shape[-2], :] = wanted.premultiplied(wanted.saved)
+        start = y.clone()
+        for _ in range(SURRENDERS):
+            y, lacks = satisfy(y, constraints)
+            hopeless = _give_up(constraints, lacks, wanted.peak)
+            if not hopeless.any():
+                break
+            y = torch.where(hopeless, start, y)
+        return _rounded(y, wanted, constraints.asked, unit, downsampler)
 
 
 def downsampled(saved: Tensor, lr: Tensor, peak: int, downsampler: Downsampler, unit: Tensor | float = 1.0) -> Tensor:
-    """A of saved integers, as precise as it takes to say which samples, rounded, are those of ``lr``: a sample just at half a level
-    must not depend on float32, so where there is one, all is in float64, as whoever checks the file would have it.
+    """A of saved integers, as precise as it takes to say which samples, rounded, are those of ``lr``: one just at half a level must
+    not depend on float32, so those are computed in float64, as whoever checks the file would have them.
     """
-    if peak == 255:
-        again = downsampler.A(saved.float())
-        # Above 2⁻²⁴ of the peak times the length of the sums.
-        if not (((again / unit - lr).abs() - 0.5).abs() < 2e-3).any():
-            return again
-    return downsampler.A(saved.double())
+    if peak != 255:
+        return downsampler.A(saved.double())
+    again = downsampler.A(saved.float()).double()
+    # Above 2⁻²⁴ of the peak times the length of the sums.
+    close = (((again / unit - lr).abs() - 0.5).abs() < 2e-3)[0].any(0)
+    rows, columns = close.nonzero(as_tuple=True)
+    (height, width), side, scale = close.shape, 2 * downsampler.reach + 1, downsampler.scale
+    if len(rows) * side**2 > close.numel() or side > min(height, width):
+        return downsampler.A(saved.double())
+    if len(rows):  # of what each of them sees; that may lie at a border of the picture, where A mirrors it
+        top, left = ((n - downsampler.reach).clamp(0, size - side) for n, size in ((rows, height), (columns, width)))
+        seen = torch.arange(scale * side)
+        seen = saved[0][:, (scale * top[:, None] + seen)[:, :, None], (scale * left[:, None] + seen)[:, None]]
+        exact = downsampler.A(seen.double())
+        again[0, :, rows, columns] = exact[:, torch.arange(len(rows)), rows - top, columns - left]
+    return again
 
 
 def _constraints(wanted: Wanted, downsampler: Downsampler) -> tuple[Constraints, Tensor | float]:
@@ -110,33 +121,33 @@ def _constraints(wanted: Wanted, downsampler: Downsampler) -> tuple[Constraints,
     asked[..., slice(*wanted.rows), :] = True
     if wanted.visible is not None:
         asked &= wanted.visible
-    fixed, scale = None, downsampler.scale
+    movable, scale = None, downsampler.scale
     if wanted.saved is not None:
-        fixed = torch.zeros(1, 1, wanted.lr.shape[-2] * scale, wanted.lr.shape[-1] * scale, dtype=torch.bool)
-        fixed[..., : wanted.saved.shape[-2], :] = True
+        movable = torch.ones(1, 1, wanted.lr.shape[-2] * scale, wanted.lr.shape[-1] * scale)
+        movable[..., : wanted.saved.shape[-2], :] = 0
     if wanted.opacity is None:
-        return Constraints(downsampler, wanted.lr, 1.0, wanted.peak, wanted.peak, asked, fixed), 1.0
+        return Constraints.around(downsampler, wanted.lr, asked, wanted.peak, movable=movable), 1.0
     unit = downsampler.A(wanted.opacity.double())
     target, high = (wanted.lr * unit).float(), wanted.peak * wanted.opacity
-    return Constraints(downsampler, target, unit.float(), wanted.peak, high, asked, fixed), unit
+    return Constraints.around(downsampler, target, asked, wanted.peak, unit.float(), high, movable), unit
 
 
-def _give_up(constraints: Constraints, lacks: Tensor) -> Tensor:
+def _give_up(constraints: Constraints, lacks: Tensor, peak: int) -> Tensor:
     """Ask no longer where more is missing than an eye forgives, half a level of 8 bits; returns where in the large picture.
 
     What is nearer, as at the last digits of 16 bits, is left as near as it came.
     """
-    hopeless = F.max_pool2d((lacks.abs() > 0.5 * constraints.peak / 255).float(), 3, 1, 1)
-    constraints.asked &= hopeless == 0
+    hopeless = F.max_pool2d((lacks.abs() > 0.5 * peak / 255).float(), 3, 1, 1)
+    constraints.forget(hopeless > 0)
     scale = constraints.downsampler.scale
     return hopeless.repeat_interleave(scale, -2).repeat_interleave(scale, -1) > 0
 
 
 def _rounded(y: Tensor, wanted: Wanted, asked: Tensor, unit: Tensor | float, downsampler: Downsampler) -> Tensor:
     """Round; where that makes a sample of A y wrong, half its error shifts the rounding there. The best of a few tries."""
-    best, fewest, shift = None, y.numel(), None
+    best, fewest = None, y.numel()
     for _ in range(MENDS):
-        colours = wanted.rendered(y if shift is None else y + shift, downsampler.scale)
+        colours = wanted.rendered(y, downsampler.scale)
         if wanted.saved is not None:
             colours[..., : wanted.saved.shape[-2], :] = wanted.saved
         again = downsampled(wanted.premultiplied(colours), wanted.lr, wanted.peak, downsampler, unit)
@@ -146,6 +157,5 @@ def _rounded(y: Tensor, wanted: Wanted, asked: Tensor, unit: Tensor | float, dow
             best, fewest = colours, count
         if count == 0:
             break
-        error = 0.5 * torch.where(wrong, (wanted.lr * unit - again).float(), 0.0)
-        shift = downsampler.pinv(error) if shift is None else downsampler.pinv(error, onto=shift)
+        y = downsampler.pinv(0.5 * torch.where(wrong, (wanted.lr * unit - again).float(), 0.0), onto=y)
     return best

@@ -223,4 +223,5 @@ def _canvas(shape: tuple[int, ...], dtype, scratch: str | Path | None) -> np.nda
 
 def _tensor(rows: np.ndarray) -> Tensor:
     """``(rows, width, channels)`` → ``(1, channels, rows, width)`` in float32."""
-    return torch.from_numpy(np.ascontiguousarray(rows.transpose(2, 0, 1), dtype=np.float32))[None]
+    rows = np.require(rows, requirements=("C", "W"))  # torch takes no view that goes backwards or may not be written to
+    return torch.from_numpy(rows).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)[None]

@@ -1,5 +1,7 @@
 """Rounding into a file keeps A of the picture, wherever there is a picture that has it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ import sr_zoo
 from sr_zoo import metrics
 from sr_zoo.benchmark import PseudoInverse
 from sr_zoo.operators import Downsampler
-from sr_zoo.pocs import missing
+from sr_zoo.pocs import Constraints
 from sr_zoo.rounding import Wanted, downsampled, to_bytes, to_values
 
 
@@ -48,9 +50,14 @@ def test_a_photo_of_twice_the_contrast(strip, monkeypatch):
 
 def test_a_saturated_sample_bounds_from_one_side_only():
     """What MATLAB would clip to 0 or 255 is right as it is; anything else is pulled by what it lacks."""
-    target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0])
-    again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0])
-    assert missing(again, target).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0]
+    target = torch.tensor([0.0, 0.0, 255.0, 255.0, 100.0, 100.0, 100.0])
+    again = torch.tensor([-9.0, 2.0, 270.0, 251.0, 100.2, 97.0, 90.0])
+    nothing = SimpleNamespace(A=torch.clone)
+    wanted = Constraints.around(nothing, target, torch.arange(7) < 6, 255)
+    assert wanted.missing(again).tolist() == [0.0, -2.0, 0.0, 4.0, 0.0, 3.0, 0.0]
+    wanted.forget(target == 0)
+    assert wanted.missing(again).tolist() == [0.0, 0.0, 0.0, 4.0, 0.0, 3.0, 0.0]
+    assert wanted.asked.tolist() == [False, False, True, True, True, True, False]
 
 
 def test_16_bits(model):
@@ -80,15 +87,22 @@ def test_what_cannot_be_is_given_up_without_dots_around_it():
     assert not wrong[away > 5].any()
 
 
-def test_half_a_level_is_decided_in_float64():
-    """Nothing else is worth the time, but at half a level float32 would decide by its own rounding."""
-    operator, lr = Downsampler("box", 2), torch.full((1, 1, 2, 2), 100.0)
-    clear = torch.full((1, 1, 4, 4), 100.0)
-    halfway = clear.clone()
-    halfway[..., ::2] += 1
-    assert downsampled(clear, lr, 255, operator).dtype == torch.float32
-    assert downsampled(halfway, lr, 255, operator).dtype == torch.float64
-    assert downsampled(clear, lr, 65535, operator).dtype == torch.float64, "of 16 bits float32 has too few digits"
+@pytest.mark.parametrize("size", [(40, 50), (4, 50)])
+@pytest.mark.parametrize("kernel", ["bicubic", "gaussian:2.4"])
+def test_half_a_level_is_decided_in_float64(size, kernel):
+    """Nothing else is worth the time, but at half a level float32 would decide by its own rounding; at the border, too."""
+    operator, random = Downsampler(kernel, 4), torch.Generator().manual_seed(0)
+    saved = torch.randint(0, 256, (1, 3, 4 * size[0], 4 * size[1]), generator=random).float()
+    exact = operator.A(saved.double())
+    lr, halfway = exact.round(), torch.zeros(size, dtype=torch.bool)
+    for place in ((0, 0), (0, 49), (size[0] - 1, 20), (2, 2)):
+        halfway[place] = True
+    lr[(lr - exact).abs() > 0.49] += 0.1
+    lr[..., halfway] = exact[..., halfway] - 0.5
+    error = (downsampled(saved, lr, 255, operator) - exact).abs()
+    assert error[..., halfway].max() < 1e-11
+    assert error.max() < 1e-3 and (size[0] == 4 or error.max() > 1e-6), "all in float64 would take longer"
+    assert torch.equal(downsampled(saved, lr, 65535, operator), exact), "of 16 bits float32 has too few digits"
 
 
 def test_written_rows_stay_and_what_only_they_decide_is_not_asked(model, picture):
