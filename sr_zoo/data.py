@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sr_zoo import metrics
 from sr_zoo.files import expanded, whole
+from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
@@ -42,6 +44,8 @@ class SRDataModule(pl.LightningDataModule):
         hold_out: without ``val``, so many pictures of ``train`` are held out for validation and never trained on: always the
             same ones, chosen by their names.
         val_size: side of the middle of a held-out picture that is looked at, in HR pixels; 0 for all of it.
+        reduced: share of training crops that are cut at twice the size and reduced to it (MATLAB's bicubic), of pictures that are
+            large enough: sharper, with less of what cameras and compression left. 0…1.
         augment: ``"turns"``: the eight flips and rotations; ``"mirror"``: left and right only, for faces or text; ``"none"``.
         num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
         cache_dir: where decoded pictures are kept.
@@ -66,17 +70,20 @@ class SRDataModule(pl.LightningDataModule):
         augment: str = "turns",
         hold_out: int = 0,
         val_size: int = 0,
+        reduced: float = 0.0,
     ):
         super().__init__()
         self.train_lr, self.hold_out, self.val_size = train_lr, hold_out, val_size
         self.val_pictures = None
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
-        self.draw, self.augment = draw, augment
+        self.draw, self.augment, self.reduced = draw, augment, reduced
         self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
         if draw not in ("picture", "area"):
             raise ValueError(f"data.draw: {draw!r} is not 'picture' or 'area'")
         if augment not in TURNS:
             raise ValueError(f"data.augment: {augment!r} is not 'turns', 'mirror' or 'none'")
+        if not 0 <= reduced <= 1:
+            raise ValueError(f"data.reduced: {reduced!r} is not a share between 0 and 1")
 
     def setup(self, stage: str) -> None:
         hold_out = self.hold_out if self.val is None else 0
@@ -95,7 +102,7 @@ class SRDataModule(pl.LightningDataModule):
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
-        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed, self.augment)
+        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed, self.augment, self.reduced)
         if self.train_lr is not None:
             lr = _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1, self.augment)
             crops = _Unpaired(crops, lr)
@@ -213,19 +220,25 @@ def _decode(folder: Path, files: list[Path], target: Path, smallest: int) -> dic
 
 
 class _Crops(Dataset):
-    """Crop i: a picture, a place in it, one of the flips and rotations, all from (seed, i)."""
+    """Crop i: a picture, a place in it, one of the flips and rotations, and whether it is reduced, all from (seed, i)."""
 
-    def __init__(self, pictures: PictureCache, size: int, draw: str, seed: int, augment: str = "turns"):
-        self.pictures, self.size, self.seed, self.turns = pictures, size, seed, TURNS[augment]
+    def __init__(
+        self, pictures: PictureCache, size: int, draw: str, seed: int, augment: str = "turns", reduced: float = 0.0
+    ):
+        self.pictures, self.size, self.seed, self.turns, self.reduced = pictures, size, seed, TURNS[augment], reduced
         weights = np.array([h * w if draw == "area" else 1 for h, w in pictures.shapes], dtype=np.float64)
         self.shares = np.cumsum(weights / weights.sum())
+        self.half = Downsampler("bicubic", 2)
 
     def __getitem__(self, i: int) -> dict:
         random = np.random.default_rng([self.seed, i])
         which = min(int(np.searchsorted(self.shares, random.random())), len(self.shares) - 1)
         height, width = self.pictures.shapes[which]
-        top, left = random.integers(0, height - self.size + 1), random.integers(0, width - self.size + 1)
-        crop = self.pictures[which][top : top + self.size, left : left + self.size].transpose(2, 0, 1)
+        # Nothing is drawn without need: crop i stays what it was before there was a choice.
+        twice = self.reduced > 0 and random.random() < self.reduced and min(height, width) >= 2 * self.size
+        size = 2 * self.size if twice else self.size
+        top, left = random.integers(0, height - size + 1), random.integers(0, width - size + 1)
+        crop = self.pictures[which][top : top + size, left : left + size].transpose(2, 0, 1)
         turn = random.integers(8) & self.turns
         if turn & 1:
             crop = crop[:, ::-1]
@@ -233,7 +246,8 @@ class _Crops(Dataset):
             crop = crop[:, :, ::-1]
         if turn & 4:
             crop = crop.transpose(0, 2, 1)
-        return {"hr": torch.from_numpy(np.ascontiguousarray(crop))}
+        hr = torch.from_numpy(np.ascontiguousarray(crop))
+        return {"hr": metrics.round_clip(self.half.A(hr.float()), 255).to(torch.uint8) if twice else hr}
 
 
 class _Unpaired(Dataset):

@@ -160,3 +160,35 @@ def test_of_large_held_out_pictures_the_middle_is_shown(folder, tmp_path):
     shown = next(iter(made.val_dataloader()))["hr"]
     assert shown.shape == (1, 3, 80, 90)
     assert np.array_equal(shown[0].permute(1, 2, 0).numpy(), read_picture(folder / "a.png")[:, 11:101])
+
+
+def test_some_crops_are_cut_larger_and_reduced(tmp_path):
+    """Where the picture is large enough; the others stay places of it."""
+    from sr_zoo import metrics
+    from sr_zoo.operators import Downsampler
+
+    photo = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    (tmp_path / "one").mkdir()
+    Image.fromarray(photo).save(tmp_path / "one" / "a.png")
+
+    def crops(size, share):
+        made = SRDataModule(
+            str(tmp_path / "one"), crop_size=size, reduced=share, augment="none", cache_dir=str(tmp_path / "cache")
+        )
+        made.trainer = types.SimpleNamespace(max_steps=5, global_step=0)
+        made.setup("fit")
+        dataset = made.train_dataloader().dataset
+        return [dataset[i]["hr"] for i in range(40)]
+
+    def half(top, left):
+        cut = torch.from_numpy(photo[top : top + 24, left : left + 24].copy()).permute(2, 0, 1).float()
+        return metrics.round_clip(Downsampler("bicubic", 2).A(cut), 255).to(torch.uint8)
+
+    reduced = [half(0, left) for left in range(17)]
+    places = [torch.from_numpy(photo[t : t + 12, x : x + 12].copy()).permute(2, 0, 1) for t in range(13) for x in range(29)]
+    counts = [sum(any(torch.equal(c, p) for p in of) for c in crops(12, 0.5)) for of in (reduced, places)]
+    assert sum(counts) == 40 and 10 < counts[0] < 30
+    assert all(any(torch.equal(c, p) for p in reduced) for c in crops(12, 1.0))
+    assert crops(13, 1.0)[0].shape == (3, 13, 13), "too small a picture to be cut twice as large"
+    with pytest.raises(ValueError, match="data.reduced"):
+        SRDataModule(reduced=2)
