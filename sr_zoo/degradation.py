@@ -4,7 +4,6 @@ Stands beside *method = generator × consistency × objective*: the same weights
 an input that is believed only as far as its noise allows.
 """
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +48,7 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     config = model.config and {**model.config, "kernel": kernel, "ridge": float(ridge)}
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
-    twin = copy.copy(model)
-    twin._modules = dict(model._modules)  # which a copy still shares
-    twin.ema, twin.folder, twin.config, twin.downsampler = None, None, config, operator
-    twin.generator, twin.consistency = generator, consistency
-    return twin.eval()
+    return model.with_parts(generator, consistency, config)
 
 
 def read_kernel(kernel, scale: int):
@@ -114,6 +109,10 @@ class Denoised(nn.Module):
         """As that of :class:`~sr_zoo.generators.network.Network`."""
         radius = getattr(self.generator, "radius", None)
         return None if radius is None else radius + RADIUS
+
+    def around(self, generator: nn.Module) -> "Denoised":
+        """The same for another generator, such as this one's prepared for inference."""
+        return Denoised(generator, self.noise_level)
 
     def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
         return self.generator(denoised(lr, self.noise_level), *noise)

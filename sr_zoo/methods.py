@@ -12,6 +12,8 @@ AffLL      affine       likelihood
 =========  ===========  ============
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -152,6 +154,28 @@ class SuperResolver(Trained):
         from sr_zoo.degradation import see_through
 
         return see_through(self, kernel, noise_level, ridge)
+
+    def self_ensemble(self) -> "SuperResolver":
+        """This model with the mean of eight flips and rotations before the projection, see
+        :func:`sr_zoo.ensemble.self_ensemble`."""
+        from sr_zoo.ensemble import self_ensemble
+
+        return self_ensemble(self)
+
+    def with_parts(self, generator=None, consistency=None, config: dict | None = None) -> "SuperResolver":
+        """A model for inference that shares everything with this one but the parts that are given.
+
+        Args:
+            generator: a module; the (averaged) one of this model if None.
+            consistency: a :class:`~sr_zoo.consistency.Consistency`, whose operator becomes the model's.
+            config: what describes it, if anything does.
+        """
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)  # which a copy still shares
+        twin.generator = self.inference_generator if generator is None else generator
+        twin.consistency = self.consistency if consistency is None else consistency
+        twin.ema, twin.folder, twin.config, twin.downsampler = None, None, config, twin.consistency.downsampler
+        return twin.eval()
 
     @property
     def inference_generator(self) -> nn.Module:

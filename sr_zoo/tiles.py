@@ -219,10 +219,14 @@ def free_memory(device: torch.device) -> int:
 def _runner(model, precision: str, backend: str) -> nn.Module:
     from sr_zoo import backends
 
-    if backend == "onnxruntime":
-        return backends.onnx_generator(model)
-    make = backends.compiled_generator if backend == "compile" else backends.prepared
-    return make(model.inference_generator, precision)
+    def make(generator: nn.Module) -> nn.Module:
+        if hasattr(generator, "around"):  # what others do around a network stays as it is
+            return generator.around(make(generator.generator))
+        if backend == "onnxruntime":
+            return backends.onnx_generator(generator)
+        return (backends.compiled_generator if backend == "compile" else backends.prepared)(generator, precision)
+
+    return make(model.inference_generator)
 
 
 def _noise(model, size: tuple[int, int], seed: int) -> Tensor | None:

@@ -25,6 +25,32 @@ def test_averaged_weights_are_what_is_saved(model, tmp_path):
     assert set(load_file(save(model, tmp_path / "x") / "model.safetensors")["tail.bias"].tolist()) == {0.25}
 
 
+def test_half_of_the_size(model, tmp_path):
+    with torch.no_grad():
+        model.generator.tail.bias[0] = 1e6  # float16 ends at 65504
+    folder = save(model, tmp_path / "x", half=True)
+    stored, again = load_file(folder / "model.safetensors"), sr_zoo.load(folder).generator.state_dict()
+    assert {k for k, v in stored.items() if v.dtype != torch.float16} == {"tail.bias"}
+    for name, weights in model.inference_generator.state_dict().items():
+        assert again[name].dtype == torch.float32
+        assert torch.allclose(again[name], weights, rtol=2**-11, atol=2**-24), name
+
+
+def test_what_ships_is_small():
+    """What goes into the wheel: below 25 MB, before it is compressed."""
+    import configparser
+    from pathlib import Path
+
+    root = Path(sr_zoo.__file__).parent.parent
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    if not (root / "checkpoints").is_dir():
+        pytest.skip("not a checkout")
+    patterns = setup["options.package_data"]["sr_zoo.checkpoints"].split()
+    sizes = {f: f.stat().st_size for pattern in patterns for f in (root / "checkpoints").glob(pattern)}
+    assert len(sizes) > 30 and sum(sizes.values()) < 25e6
+
+
 def break_weights(folder, change):
     state = load_file(folder / "model.safetensors")
     change(state)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 __all__ = ["add"]
 
@@ -20,6 +21,9 @@ def add(commands) -> None:
     command.add_argument(
         "--precision", default="float32", choices=("auto", "bf16", "float32"), help="of the network (default: %(default)s)"
     )
+    command.add_argument(
+        "--ensemble", action="store_true", help="each trained model also with the mean of eight flips and rotations"
+    )
     command.set_defaults(run=_benchmark)
 
     command = commands.add_parser("list", help="list the models that ship with the package")
@@ -29,14 +33,16 @@ def add(commands) -> None:
 
 def _benchmark(options) -> int:
     from sr_zoo.benchmark import PROTOCOL, benchmark, format_table, write_results
-    from sr_zoo.hub import checkpoint_folder, read_config
+    from sr_zoo.hub import checkpoint_folder, load, read_config
 
-    scales = options.scale
+    models, scales = list(options.models), options.scale
     if scales is None:
         trained = [read_config(checkpoint_folder(m)).get("scale", 4) for m in options.models if m not in ("bicubic", "pinv")]
         scales = sorted(set(trained)) or [4]
+    if options.ensemble:
+        models += [(f"{Path(m).name}, ensemble", load(m).self_ensemble()) for m in models if m not in ("bicubic", "pinv")]
     rows = benchmark(
-        options.models, options.sets, options.data, scales, options.precision, lambda line: print(line, file=sys.stderr)
+        models, options.sets, options.data, scales, options.precision, lambda line: print(line, file=sys.stderr)
     )
     print(format_table(rows))
     print(f"\n{PROTOCOL}")
