@@ -1,11 +1,13 @@
 """What the benchmark scripts share."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from sr_zoo.files import whole
 
-__all__ = ["RESULTS", "ROOT", "write_json"]
+__all__ = ["RESULTS", "ROOT", "spawn", "write_json"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -14,3 +16,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 def write_json(path: Path, content) -> None:
     with whole(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def spawn(module: str, child: str, *arguments: str) -> dict:
+    """What ``python -m benchmarks.MODULE --child CHILD …`` prints in its last line, as JSON; a process of its own for each contender.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--child", child, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{child}: {done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -15,15 +15,13 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.common import RESULTS, ROOT, spawn, write_json
 from benchmarks.contenders import OURS, contenders
 
 
@@ -55,13 +53,16 @@ def main() -> None:
 def run(options) -> dict:
     names = [n for n in contenders(options) if not options.only or n in options.only]
     samples: dict[str, list] = {name: [] for name in names}
+    given = ["--repeats", str(options.repeats), "--clock", options.clock]
+    given += ["--super-image", options.super_image] if options.super_image else []
+    given += ["--spandrel", *options.spandrel] if options.spandrel else []
     with tempfile.TemporaryDirectory() as folder:
         picture = f"{folder}/picture.npy"
         np.save(picture, photo(options))
         for _ in range(options.rounds):
             for name in names:
                 if not any("missing" in s for s in samples[name]):
-                    samples[name].append(spawn(name, picture, options))
+                    samples[name].append(spawn("speed_peers", name, "--picture", picture, *given))
     megapixels = 16 * options.side**2 / 1e6
     rows = {n: summary(s, megapixels) for n, s in samples.items()}
     for name, row in rows.items():
@@ -75,17 +76,6 @@ def run(options) -> dict:
     if options.val:
         results["psnr_lost_in_bf16"] = quality(options)
     return results
-
-
-def spawn(name: str, picture: str, options) -> dict:
-    command = [sys.executable, "-m", "benchmarks.speed_peers", "--child", name, "--picture", picture]
-    command += ["--repeats", str(options.repeats), "--clock", options.clock]
-    command += ["--super-image", options.super_image] if options.super_image else []
-    command += ["--spandrel", *options.spandrel] if options.spandrel else []
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr.strip()}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child(options) -> dict:
