@@ -11,7 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from benchmarks import faces, grass, swiss_roll
+from benchmarks import faces, grass, swiss_roll, tables
 from benchmarks.common import RESULTS, ROOT
 from sr_zoo.card import model_card, results_table
 from sr_zoo.errors import percent
@@ -100,6 +100,10 @@ def pages() -> dict[Path, str]:
         "folder": folder(),
         "large": large(),
         "peers": peers(),
+        "weights": tables.weights_of_others(),
+        "ensemble": tables.ensemble(),
+        "generators": tables.generators(),
+        "curves": tables.curves(),
     }.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert pattern.search(text), f"README.md has no place for {name}"
