@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 import sr_zoo
 from benchmarks.common import RESULTS, ROOT, write_json
@@ -44,23 +43,33 @@ def main() -> None:
     outputs = {(p, n): upscaled(lr[p], network) for p in lr for n, network in networks.items()}
 
     def row(picture: str, left: int, top: int, side: int, names) -> list[np.ndarray]:
-        box = (left, top, left + side, top + side)
-        large = tuple(SCALE * x for x in box)
-        whole = [np.array(Image.fromarray(outputs[picture, n][0]).crop(large)) for n in names]
-        return [
-            np.array(Image.fromarray(lr[picture]).crop(box)),
-            *whole,
-            np.array(Image.fromarray(truth[picture]).crop(large)),
-        ]
+        return crops(lr[picture], [outputs[picture, n][0] for n in names], truth[picture], (left, top, side), SCALE)
 
     first = ("bicubic", "mse-x4", "affmse-x4")
     titles = [f"{n}: {percent(outputs['astronaut', n][1])} given back" for n in first]
     sheet([row("astronaut", 34, 6, 40, first)], ["input", *titles, "truth"], results / "astronaut.png", 320)
     sheet([row(*crop, networks) for crop in CROPS], ["input", *networks, "truth"], results / "methods.png", 192)
-    for name in networks.keys() - {"bicubic"}:
-        panels = row("astronaut", 34, 6, 40, ("bicubic", name))
-        sheet([panels], ["input", "bicubic", name, "truth"], cards / name / BEFORE_AFTER, 256)
+    for model in sr_zoo.list_models():
+        draw_card(sr_zoo.load(model["name"]), model["name"], truth["astronaut"], cards / model["name"] / BEFORE_AFTER)
     write_json(results / "samples.json", samples(lr["chelsea"], networks["affgan-x4"], 8))
+
+
+def draw_card(network, name: str, truth: np.ndarray, path: Path) -> None:
+    """A crop of what the network makes of the truth, reduced by its scale, beside bicubic."""
+    scale = network.scale
+    truth = truth[tuple(slice(n // scale * scale) for n in truth.shape[:2])]
+    planes = torch.from_numpy(truth.copy()).permute(2, 0, 1)[None].float()
+    lr = metrics.round_clip(network.downsampler.A(planes))[0].permute(1, 2, 0).byte().numpy()
+    outputs = [upscaled(lr, n)[0] for n in (Bicubic(scale), network)]
+    place = tuple(n * SCALE // scale for n in (34, 6, 40))
+    sheet([crops(lr, outputs, truth, place, scale)], ["input", "bicubic", name, "truth"], path, 256)
+
+
+def crops(lr: np.ndarray, outputs: list[np.ndarray], truth: np.ndarray, place: tuple[int, int, int], scale: int) -> list:
+    """One place, left, top and side in LR pixels, of the input, of each output and of the truth."""
+    left, top, side = place
+    large = [x[scale * top : scale * (top + side), scale * left : scale * (left + side)] for x in (*outputs, truth)]
+    return [lr[top : top + side, left : left + side], *large]
 
 
 def upscaled(lr: np.ndarray, network) -> tuple[np.ndarray, float]:
