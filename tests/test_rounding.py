@@ -72,19 +72,22 @@ def test_16_bits(model):
     assert (again == lr).double().mean() > 0.99 and (again - lr).abs().max() < 128
 
 
-def test_what_cannot_be_is_given_up_without_dots_around_it():
+@pytest.mark.parametrize("radius, noise, most", [(14, 1, 40), (10, 6, 20)])
+def test_what_cannot_be_is_given_up_without_dots_around_it(radius, noise, most):
     """Edges sharper than any that A makes: there the rounded picture stays the network's; elsewhere all is given back."""
     y, x = np.mgrid[:60, :60]
-    disc = torch.from_numpy(255.0 * (np.hypot(y - 30, x - 30) < 14))[None, None].float()
+    away = np.abs(np.hypot(y - 30, x - 30) - radius)
+    disc = torch.from_numpy((256.0 - noise) * (np.hypot(y - 30, x - 30) < radius))[None, None].float()
+    disc += torch.randint(0, noise, disc.shape, generator=torch.Generator().manual_seed(0))
     operator = Downsampler("bicubic", 4)
     sr = operator.pinv(disc / 255)
     plain, saved = metrics.quantize(sr), to_bytes(sr, disc, operator)
     shares = [float(metrics.reproduced(p, disc, operator)) for p in (plain, saved)]
     assert shares[0] - 0.003 < shares[1] < 1
-    assert (saved - plain).abs().max() < 40, "a dot is hundreds of levels away"
+    assert (saved - plain).abs().max() < most, "a dot is hundreds of levels away"
     wrong = metrics.round_clip(operator.A(saved.double())) != disc
-    away = torch.from_numpy(np.abs(np.hypot(y - 30, x - 30) - 14))[None, None]
-    assert not wrong[away > 5].any()
+    # Noise next to black is more than A makes of any picture, too.
+    assert noise > 1 or not wrong[torch.from_numpy(away)[None, None] > 5].any()
 
 
 @pytest.mark.parametrize("size", [(40, 50), (4, 50)])
