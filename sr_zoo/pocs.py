@@ -198,8 +198,8 @@ def _groups(
             start, stop = max(0, first - margin), min(size, first + side + margin)
             spans.append(slice(start, stop))
             own.append(slice(first - start, first - start + side))
-        sizes = [(n, span.start > 0, span.stop < n, span.stop - span.start) for span, n in zip(spans, (height, width))]
-        key = (i % 2, j % 2, *sizes)
+        kinds = [(span.start > 0, span.stop < n, span.stop - span.start) for span, n in zip(spans, (height, width))]
+        key = (i % 2, j % 2, *kinds)
         groups.setdefault(key, []).append((tuple(own), tuple(spans)))
     return [group[k : k + AT_ONCE] for group in groups.values() for k in range(0, len(group), AT_ONCE)]
 
