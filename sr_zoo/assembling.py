@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from sr_zoo import exif
-from sr_zoo.picture import DPI, Picture, PictureError
+from sr_zoo.raster import DPI, Picture, PictureError
 
 __all__ = ["Said", "assembled", "check_frame", "check_size", "checked_exif", "less_if_grey", "turned"]
 

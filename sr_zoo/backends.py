@@ -213,7 +213,7 @@ def _conv(x: Tensor, layer: tuple[Tensor, Tensor], above: bool, below: bool) -> 
 
 class _Onnx(_Runner):
     def __init__(self, generator: nn.Module, threads: int, onnxruntime):
-        from sr_zoo.export import onnx_graph
+        from sr_zoo.graph import onnx_graph
 
         super().__init__(generator)
         options = onnxruntime.SessionOptions()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sr_zoo import metrics
 from sr_zoo.errors import one_line, percent
 from sr_zoo.files import expanded, whole
+from sr_zoo.metrics import PROTOCOL
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
 from sr_zoo.rounding import to_bytes
@@ -23,13 +24,6 @@ from sr_zoo.tiles import run_network
 __all__ = ["PROTOCOL", "SETS", "benchmark", "format_table", "open_set", "write_results"]
 
 SETS = {"Set5": 5, "Set14": 14, "BSD100": 100}
-PROTOCOL = (
-    "HR cropped to a multiple of the scale; LR = MATLAB imresize bicubic, antialiased, rounded to 8 bits; SR as the 8-bit "
-    "file; PSNR and SSIM on Y (BT.601, 8-bit), scale pixels cut from each side, mean over pictures; grey pictures compared "
-    "in grey; LR-PSNR: A(SR) against LR, RGB, no cut, float output (capped at 200 dB) and saved file; reproduced: share of "
-    "LR samples that the saved file gives back; detail: power of Y above half of Nyquist, as a share of the truth's, of the "
-    "set's mean; seconds: network and projection, whole set, median of 3."
-)
 
 
 def benchmark(

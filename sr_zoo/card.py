@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from sr_zoo.benchmark import PROTOCOL
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.errors import percent
+from sr_zoo.metrics import PROTOCOL
 
 __all__ = ["BEFORE_AFTER", "DATA_HEADING", "addressed", "model_card", "results_table"]
 

@@ -1,4 +1,4 @@
-"""Picture files → :class:`~sr_zoo.picture.Picture`: libvips where it reads the format, Pillow for the others.
+"""Picture files → :class:`~sr_zoo.raster.Picture`: libvips where it reads the format, Pillow for the others.
 
 Samples go in strips from the decoder to where they stay, already turned upright: what it takes is one picture, and what the
 decoder itself holds (all of it for WebP, AVIF, interlaced PNG and progressive JPEG).
@@ -16,7 +16,7 @@ import numpy as np
 from sr_zoo import exif, fallback
 from sr_zoo.assembling import assembled, check_frame, check_size, checked_exif, less_if_grey, turned
 from sr_zoo.containers import has_profile, is_apng, jpeg_density, png_density
-from sr_zoo.picture import MAX_PIXELS, Picture, PictureError, named_errors
+from sr_zoo.raster import MAX_PIXELS, Picture, PictureError, named_errors
 from sr_zoo.vips import pyvips, reason
 
 __all__ = ["count_frames", "is_cmyk", "is_tiff", "open_picture"]

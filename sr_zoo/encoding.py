@@ -1,4 +1,4 @@
-""":class:`~sr_zoo.picture.Picture` → picture files, by libvips (BMP by Pillow), with profile, EXIF and resolution.
+""":class:`~sr_zoo.raster.Picture` → picture files, by libvips (BMP by Pillow), with profile, EXIF and resolution.
 
 libvips encodes straight from the arrays, strip by strip, so that a mapped file of any size is saved at bounded memory. Profile
 and pixels are left to it; EXIF and resolution are put into the container here, byte by byte as they are: through libexif
@@ -15,7 +15,7 @@ from sr_zoo import exif
 from sr_zoo.containers import avif_with_exif, jpeg_head, png_head, webp_with_exif
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
-from sr_zoo.picture import DPI, Picture, PictureError
+from sr_zoo.raster import DPI, Picture, PictureError
 
 __all__ = ["losses", "save_picture"]
 

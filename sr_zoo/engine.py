@@ -170,7 +170,8 @@ def _loaded(name: str, stamp: int):
 
 def _stamp(source) -> int:
     """When the weights were written: a folder that was trained further is loaded anew."""
-    from sr_zoo.hub import WEIGHTS, checkpoint_folder, foreign_weights
+    from sr_zoo.checkpoint import WEIGHTS
+    from sr_zoo.hub import checkpoint_folder, foreign_weights
 
     weights = foreign_weights(source) or checkpoint_folder(source) / WEIGHTS
     return weights.stat().st_mtime_ns if weights.is_file() else 0

@@ -1,4 +1,4 @@
-"""Picture files that libvips does not read (BMP, PPM, TGA, ICO, JPEG 2000 …) → :class:`~sr_zoo.picture.Picture`, by Pillow."""
+"""Picture files that libvips does not read (BMP, PPM, TGA, ICO, JPEG 2000 …) → :class:`~sr_zoo.raster.Picture`, by Pillow."""
 
 import contextlib
 import warnings
@@ -9,7 +9,7 @@ from PIL import Image
 
 from sr_zoo import exif
 from sr_zoo.assembling import assembled, check_frame, check_size, checked_exif, less_if_grey, turned
-from sr_zoo.picture import NOT_PICTURES, Picture, PictureError
+from sr_zoo.raster import NOT_PICTURES, Picture, PictureError
 
 __all__ = ["from_pillow", "opened", "read", "to_pillow"]
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import yaml
 from lightning.pytorch import Callback, Trainer
 
+from sr_zoo.checkpoint import PRIOR, save
 from sr_zoo.descent import TrainingDiverged
 from sr_zoo.errors import UserError
 from sr_zoo.files import expanded, whole
 from sr_zoo.hints import without_hints
-from sr_zoo.hub import PRIOR, checkpoint_folder, load, save
+from sr_zoo.hub import checkpoint_folder, load
 from sr_zoo.methods import SuperResolver
 from sr_zoo.picture import find_pictures
 from sr_zoo.recipe import tuning_recipe, with_callbacks

@@ -19,9 +19,9 @@ from sr_zoo.delivery import Delivery
 from sr_zoo.engine import Settings, Spread, upscale_pictures
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import clear_stale
-from sr_zoo.picture import Picture
 from sr_zoo.places import Local, PlaceError, place, split
 from sr_zoo.plan import Job, plan
+from sr_zoo.raster import Picture
 from sr_zoo.summary import Result, Summary
 
 __all__ = ["upscale_folder", "upscale_jobs"]

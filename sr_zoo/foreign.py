@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_zoo._bands import mirror
+from sr_zoo.checkpoint import FOREIGN, CheckpointError
 from sr_zoo.errors import one_line
 from sr_zoo.files import expanded
-from sr_zoo.hub import FOREIGN, CheckpointError
 from sr_zoo.methods import AffMSE, SuperResolver
 from sr_zoo.receptive import influence_radius, receptive_field
 

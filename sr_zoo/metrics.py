@@ -12,10 +12,18 @@ from torchmetrics import Metric
 from sr_zoo.operators import Downsampler
 
 __all__ = [
-    "PictureMean", "high_frequency_power", "lr_psnr", "lr_psnr_8bit", "luma", "power_spectrum", "psnr_y", "quantize",
+    "PROTOCOL", "PictureMean", "high_frequency_power", "lr_psnr", "lr_psnr_8bit", "luma", "power_spectrum", "psnr_y", "quantize",
     "reproduced", "round_clip", "ssim_y",
 ]  # fmt: skip
 
+# How all of them are measured; printed under every table.
+PROTOCOL = (
+    "HR cropped to a multiple of the scale; LR = MATLAB imresize bicubic, antialiased, rounded to 8 bits; SR as the 8-bit "
+    "file; PSNR and SSIM on Y (BT.601, 8-bit), scale pixels cut from each side, mean over pictures; grey pictures compared "
+    "in grey; LR-PSNR: A(SR) against LR, RGB, no cut, float output (capped at 200 dB) and saved file; reproduced: share of "
+    "LR samples that the saved file gives back; detail: power of Y above half of Nyquist, as a share of the truth's, of the "
+    "set's mean; seconds: network and projection, whole set, median of 3."
+)
 CAP = 200.0  # dB; a perfect float result would be infinite and no mean could follow
 
 

@@ -183,7 +183,7 @@ def _suffixes() -> set[str]:
     """Of all formats that are read as pictures."""
     from PIL import Image
 
-    from sr_zoo.picture import NOT_PICTURES
+    from sr_zoo.raster import NOT_PICTURES
 
     Image.init()
     return {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in NOT_PICTURES}

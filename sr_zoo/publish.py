@@ -9,9 +9,10 @@ from pathlib import Path
 import yaml
 
 from sr_zoo.card import DATA_HEADING, addressed, model_card
+from sr_zoo.checkpoint import PRIOR, CheckpointError
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
-from sr_zoo.hub import PRIOR, CheckpointError, checkpoint_folder, list_models, load
+from sr_zoo.hub import checkpoint_folder, list_models, load
 from sr_zoo.remote import FILES, SERVER_ERRORS, client, explained, hub_id, patiently
 
 __all__ = ["push", "push_all", "push_model"]

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sr_zoo.checkpoint import CONFIG, PRIOR, WEIGHTS, CheckpointError, restored, untrained
 from sr_zoo.errors import one_line
 from sr_zoo.files import expanded, whole_folder
-from sr_zoo.hub import CONFIG, PRIOR, WEIGHTS, CheckpointError, load, untrained
 
 __all__ = ["FILES", "client", "download", "explained", "hub_id", "patiently", "pull"]
 
@@ -53,7 +53,7 @@ def pull(source: str, folder: str | Path | None = None, revision: str | None = N
             for name in _names(api, repo, commit):
                 if "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in FILES):
                     shutil.copyfile(_fetched(api, repo, name, commit), beside / name)
-            _named(repo, beside, load)
+            _named(repo, beside, restored)
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from None
     return target

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from sr_zoo.errors import UserError
-from sr_zoo.picture import Picture
+from sr_zoo.raster import Picture
 
 __all__ = ["default_model", "plan_outscale", "resize"]
 

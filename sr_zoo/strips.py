@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sr_zoo import metrics
-from sr_zoo.picture import Picture
+from sr_zoo.raster import Picture
 from sr_zoo.rounding import Wanted, downsampled, to_values
 from sr_zoo.tiles import RawRows, free_memory
 

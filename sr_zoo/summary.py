@@ -7,7 +7,7 @@ from pathlib import Path
 from sr_zoo.engine import Upscaled
 from sr_zoo.errors import percent
 from sr_zoo.files import whole
-from sr_zoo.picture import Picture
+from sr_zoo.raster import Picture
 
 __all__ = ["Result", "Summary", "write_report"]
 

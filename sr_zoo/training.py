@@ -9,11 +9,12 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningCLI
 
+from sr_zoo.checkpoint import save
 from sr_zoo.data import SRDataModule
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
 from sr_zoo.generators import start_from
-from sr_zoo.hub import load, save
+from sr_zoo.hub import load
 from sr_zoo.methods import SuperResolver
 
 __all__ = ["LastGood", "Resume", "SaveFolder", "check_checkpoint", "finish", "instantiate", "run", "start"]

@@ -32,8 +32,10 @@ def add(commands) -> None:
 
 
 def _benchmark(options) -> int:
-    from sr_zoo.benchmark import PROTOCOL, benchmark, format_table, write_results
-    from sr_zoo.hub import checkpoint_folder, load, read_config
+    from sr_zoo.benchmark import benchmark, format_table, write_results
+    from sr_zoo.checkpoint import read_config
+    from sr_zoo.hub import checkpoint_folder, load
+    from sr_zoo.metrics import PROTOCOL
 
     models, scales = list(options.models), options.scale
     if scales is None:

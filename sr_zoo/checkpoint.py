@@ -1,0 +1,122 @@
+"""A checkpoint folder: config.json, model.safetensors and, where the objective has a network of its own, prior.safetensors.
+
+Reading, validating and writing one, wherever it lies; ``hub.py`` finds it by its name.
+"""
+
+import json
+from pathlib import Path
+
+from sr_zoo.errors import UserError, one_line
+from sr_zoo.files import whole
+
+__all__ = ["CONFIG", "FOREIGN", "PRIOR", "WEIGHTS", "CheckpointError", "read_config", "restored", "save", "untrained"]
+
+MAX_CONFIG_BYTES = 1 << 20
+CONFIG, WEIGHTS, PRIOR = "config.json", "model.safetensors", "prior.safetensors"
+FOREIGN = (".pth", ".pt", ".ckpt", ".safetensors")  # files of weights of networks from elsewhere
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, not one of ours or not to be had; the message names the file or repository."""
+
+
+def restored(folder: Path, **training):
+    """The model of a folder with its weights, in evaluation mode; ``training`` as in :func:`sr_zoo.load`.
+
+    Raises:
+        CheckpointError: a file that is missing or damaged, a config or weights that do not fit.
+    """
+    model = untrained(folder, **training)
+    _restore(model.generator, folder / WEIGHTS)
+    if (folder / PRIOR).exists():
+        _restore(model.objective, folder / PRIOR)
+    model.folder = folder
+    return model.eval()
+
+
+def untrained(folder: Path, **training):
+    """The model of a folder's config.json, validated, with random weights: no file of weights is read.
+
+    Raises:
+        CheckpointError: a config that is missing, no config, or that makes no sense.
+    """
+    config = read_config(folder)
+    from sr_zoo.methods import SuperResolver
+
+    try:
+        return SuperResolver.from_config(config, **training)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {one_line(error)}") from None
+
+
+def read_config(folder: Path) -> dict:
+    """config.json as a dictionary, not yet validated beyond being one."""
+    path = folder / CONFIG
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a config")
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; a checkpoint folder holds config.json and model.safetensors") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not a JSON object")
+    return config
+
+
+def save(model, folder: str | Path, half: bool = False) -> Path:
+    """Write config.json and model.safetensors of a model's (averaged) generator, and prior.safetensors of its objective's network
+    where there is one; each file appears whole or not at all. A generator with branches that fold is written folded.
+
+    Args:
+        half: weights in float16, half as large: those of the zoo lose less than 0.001 dB by it. Loaded, they are float32 again.
+
+    Raises:
+        CheckpointError: the generator was given as a module, so no config can name it.
+    """
+    from safetensors.torch import save_file
+
+    if model.config is None:
+        raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
+    folder, config, generator = Path(folder), model.config, model.inference_generator
+    if generator.folds_to:
+        config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}
+    generator = generator.folded()
+    for name, module in ((WEIGHTS, generator), (PRIOR, model.objective)):
+        # Counters of batch normalisation stay integers.
+        state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+        state = {k: _stored(v, half) if v.is_floating_point() else v for k, v in state.items()}
+        if state:
+            with whole(folder / name) as beside:
+                save_file(state, beside, metadata={"format": "pt"})
+    with whole(folder / CONFIG) as beside:
+        beside.write_text(json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def _restore(module, weights: Path) -> None:
+    """Load a file of weights into the module whose state it is, strictly."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; a checkpoint folder holds config.json and model.safetensors")
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{weights}: damaged or truncated ({one_line(error)})") from None
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{weights}: does not fit the network in config.json ({first[:200]})") from None
+    if not all(p.isfinite().all() for p in module.parameters()):
+        raise CheckpointError(f"{weights}: holds weights that are not finite numbers")
+
+
+def _stored(weights, half: bool):
+    import torch
+
+    # What float16 cannot hold stays as it is.
+    return weights.half() if half and bool((weights.abs() < torch.finfo(torch.float16).max).all()) else weights.float()
