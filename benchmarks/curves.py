@@ -1,8 +1,9 @@
-"""PSNR on held-out pictures against hours of training: ``python -m benchmarks.curves NAME=RUN[,RUN…] …``, one NAME per model.
+"""PSNR on held-out pictures against hours of training: ``python -m benchmarks.curves NAME=RUN[+RUN…][,RUN…] …``, one NAME per model.
 
-The RUNs of a model, folders with a metrics.csv and the log of its training, follow each other. Only where a run ends, with the
-learning rate at zero, does PSNR say what so much training is worth; from these ends, what each doubling of the hours brings.
-Hours are those of an undisturbed run on this machine: steps times the median seconds of one.
+RUN is a folder with the metrics.csv and the log of a training. Runs joined by + follow each other; those between commas are trainings
+of different length from the same start. Only where a training ends, with the learning rate at zero, does PSNR say what so much of it
+is worth; from these ends, what each doubling of the hours brings. Hours are those of an undisturbed run on this machine: steps
+times the median seconds of one.
 """
 
 import argparse
@@ -21,34 +22,39 @@ STRIDE = 100  # steps between the times that are compared, as the log has whole 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="+", metavar="NAME=RUN[,RUN…]")
+    parser.add_argument("models", nargs="+", metavar="NAME=RUN[+RUN…][,RUN…]")
     parser.add_argument("--output", type=Path, default=RESULTS / "curves.json")
     options = parser.parse_args()
     models = {}
     for text in options.models:
         name, _, runs = text.partition("=")
-        models[name] = curve([Path(r) for r in runs.split(",")])
+        models[name] = curve([[Path(run) for run in training.split("+")] for training in runs.split(",")])
     write_json(options.output, models)
     draw(models, options.output.with_suffix(".png"))
 
 
-def curve(runs: list[Path]) -> dict:
-    """Hours and PSNR at each validation, and at the end of each run; dB that a doubling of the hours brings, from the last two ends,
-    and what ten times the hours would then give."""
-    hours, points, ends = 0.0, [], []
-    for run in runs:
-        each = seconds_per_step(run / "log") / 3600
-        rows = [r for f in sorted(run.glob("version_*/metrics.csv")) for r in csv.DictReader(f.open()) if r.get("val/psnr")]
-        found = [(hours + (int(r["step"]) + 1) * each, float(r["val/psnr"])) for r in rows]
-        points += found
-        hours, _ = found[-1]
-        ends.append(found[-1])
-    out = {"points": points, "ends": ends}
+def curve(trainings: list[list[Path]]) -> dict:
+    """Hours and PSNR at each validation of each training, and at its end; from the longest two, what a doubling of the hours brings,
+    in dB, and what ten times the hours would then give."""
+    lines = [line(runs) for runs in trainings]
+    ends = sorted(points[-1] for points in lines)
+    out = {"lines": lines, "ends": ends}
     if len(ends) > 1:
         (before, low), (after, high) = ends[-2:]
         out["per_doubling"] = (high - low) / math.log2(after / before)
         out["at_ten_times"] = high + out["per_doubling"] * math.log2(10)
     return out
+
+
+def line(runs: list[Path]) -> list[tuple[float, float]]:
+    """Hours and PSNR of runs that follow each other."""
+    hours, points = 0.0, []
+    for run in runs:
+        each = seconds_per_step(run / "log") / 3600
+        rows = [r for f in sorted(run.glob("version_*/metrics.csv")) for r in csv.DictReader(f.open()) if r.get("val/psnr")]
+        points += [(hours + (int(r["step"]) + 1) * each, float(r["val/psnr"])) for r in rows]
+        hours = points[-1][0]
+    return points
 
 
 def seconds_per_step(log: Path) -> float:
@@ -71,12 +77,13 @@ def draw(models: dict, path: Path) -> None:
 
     figure, panes = pyplot.subplots(1, len(models), figsize=(4.2 * len(models), 3.4), layout="constrained", squeeze=False)
     for axes, (name, model) in zip(panes[0], models.items()):
-        axes.plot(*zip(*model["points"]), ".-", label="held-out pictures")
-        axes.plot(*zip(*model["ends"]), "o", label="end of a run")
+        for points in model["lines"]:
+            axes.plot(*zip(*points), ".-", color="tab:blue", alpha=0.6)
+        axes.plot(*zip(*model["ends"]), "o", color="tab:blue", label="end of a training")
         if "at_ten_times" in model:
             hours, psnr = model["ends"][-1]
-            axes.plot([hours, 10 * hours], [psnr, model["at_ten_times"]], "--", label="if it goes on so")
-        axes.set(title=name, xscale="log", xlabel="hours of one core", ylabel="PSNR (dB)")
+            axes.plot([hours, 10 * hours], [psnr, model["at_ten_times"]], "--", color="tab:orange", label="if it goes on so")
+        axes.set(title=name, xscale="log", xlabel="hours", ylabel="PSNR (dB)")
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 

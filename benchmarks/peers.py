@@ -223,7 +223,7 @@ def draw(results: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
-    for name, row in results["rows"].items():
+    for number, (name, row) in enumerate(results["rows"].items()):
         if "Set5" not in row["after"]:
             continue
         quality = row.get("before", row["after"])["Set5"]
@@ -231,7 +231,14 @@ def draw(results: dict, path: Path) -> None:
         dots = axes.scatter(
             seconds, quality["psnr"], c=[quality["lr_psnr_8bit"]], cmap="viridis", vmin=35, vmax=75, s=90, edgecolors="black"
         )
-        axes.annotate(name, (seconds, quality["psnr"]), xytext=(8, -4), textcoords="offset points", fontsize=9)
+        axes.annotate(
+            name,
+            (seconds, quality["psnr"]),
+            xytext=(0, -17 if number % 2 else 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
     figure.colorbar(dots, label="saved file, downsampled, against the input (dB)")
     axes.set(xscale="log", xlabel=f"seconds per megapixel, {results['threads']} threads", ylabel="PSNR on Set5 ×4 (dB)")
     axes.margins(x=0.25, y=0.1)

@@ -62,11 +62,12 @@ def run(folder, seconds, psnrs):
 
 def test_curves_join_the_runs_and_say_what_a_doubling_brings(tmp_path):
     first, second = run(tmp_path / "a", 0.9, (28.0, 28.5)), run(tmp_path / "b", 0.9, (28.4, 28.6))
-    found = curves.curve([first, second])
+    found = curves.curve([[first], [first, second]])
     each = 0.9 / 3600
-    assert np.allclose(found["points"], [(200 * each, 28), (400 * each, 28.5), (600 * each, 28.4), (800 * each, 28.6)])
+    assert len(found["lines"][0]) == 2 and np.allclose(found["ends"], [(400 * each, 28.5), (800 * each, 28.6)])
+    assert np.allclose(found["lines"][1], [(200 * each, 28), (400 * each, 28.5), (600 * each, 28.4), (800 * each, 28.6)])
     assert math.isclose(found["per_doubling"], 0.1) and math.isclose(found["at_ten_times"], 28.6 + 0.1 * math.log2(10))
-    assert "per_doubling" not in curves.curve([first])
+    assert "per_doubling" not in curves.curve([[first]])
     (first / "log").write_text("nothing")
     with pytest.raises(SystemExit, match="no progress"):
-        curves.curve([first])
+        curves.curve([[first]])
