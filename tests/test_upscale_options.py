@@ -138,3 +138,10 @@ def test_another_backend(upscale):
 def test_what_makes_no_sense_is_one_line(options, message, upscale):
     code, out, err, made = upscale(*options)
     assert code == 1 and not out and message in err and len(err.splitlines()) == 1 and not made
+
+
+@pytest.mark.parametrize("tile", ["x", "-1", "1.5"])
+def test_a_tile_that_is_no_number_of_pixels(tile, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["upscale", "a.png", "--tile", tile])
+    assert stop.value.code == 2 and "0 or more" in capsys.readouterr().err

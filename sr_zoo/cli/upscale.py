@@ -117,7 +117,9 @@ def _add_many(command) -> None:
 
 
 def _natural(text: str) -> int:
-    return 0 if text == "0" else positive(text)
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
 
 
 def _percent(text: str) -> int:
