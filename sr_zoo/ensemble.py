@@ -1,7 +1,7 @@
 """Self-ensemble: what a network says of a picture and of its turned and mirrored copies, averaged before the consistency.
 
 A generator around a generator, for the generator's box of *method = generator × consistency × objective*: eight times the work for
-some hundredths of a dB.
+0.05 to 0.2 dB on photographs.
 """
 
 import torch
