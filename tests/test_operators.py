@@ -1,5 +1,6 @@
 """A, Aᵀ, A⁺ and Π keep their identities for every kernel, scale, size and precision."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from sr_zoo import _bands
-from sr_zoo.operators import Downsampler, IllConditionedKernel, make_kernel
+from sr_zoo.operators import Downsampler, IllConditionedKernel, full_products, make_kernel
 
 radius = torch.arange(9, dtype=torch.float64) - 4
 ROUND = torch.exp(-torch.sqrt(radius[:, None] ** 2 + radius[None] ** 2)).tolist()  # symmetric, not separable
@@ -167,11 +168,12 @@ def test_paper_gaussian():
     assert operator.condition == pytest.approx(1.15**2, rel=5e-3)
 
 
-def test_works_in_float32_under_autocast_and_after_inference_mode():
+@pytest.mark.parametrize("around", [contextlib.nullcontext, full_products])
+def test_works_in_float32_under_autocast_and_after_inference_mode(around):
     operator, x = Downsampler(), torch.rand(1, 3, 9, 9)
     with torch.inference_mode():
         operator.project(torch.rand(1, 3, 36, 36), x)
-    with torch.autocast("cpu", torch.bfloat16):
+    with around(), torch.autocast("cpu", torch.bfloat16):
         y = torch.rand(1, 3, 36, 36, requires_grad=True)
         sr = operator.project(y, x)
     assert sr.dtype == torch.float32 and largest(operator.A(sr) - x) < 1e-6
