@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 import sr_zoo
 from benchmarks.common import RESULTS, spawn, write_json
+from benchmarks.contenders import OURS
 from benchmarks.speed_peers import photo
 from sr_zoo.backends import prepared
 from sr_zoo.benchmark import SETS, Bicubic, benchmark
 
-OURS = ("affmse-x4", "affmse-x4-fast")
 WAYS = ("float32", "float32, channels last", "bf16")
 
 

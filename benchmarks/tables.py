@@ -4,7 +4,7 @@ import json
 import textwrap
 
 from benchmarks.common import RESULTS
-from benchmarks.peers import OURS
+from benchmarks.contenders import OURS
 from sr_zoo.errors import percent
 
 __all__ = ["curves", "ensemble", "generators", "weights_of_others"]

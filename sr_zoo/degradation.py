@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sr_zoo.consistency import Consistency
 from sr_zoo.errors import UserError, one_line
+from sr_zoo.generators.around import Around
 from sr_zoo.operators import Downsampler, make_kernel
 from sr_zoo.picture import read_picture
 
@@ -96,23 +97,14 @@ def denoised(lr: Tensor, noise_level: float) -> Tensor:
 RADIUS = 2  # LR pixels that it looks around: the mean's one and the variance's one
 
 
-class Denoised(nn.Module):
+class Denoised(Around):
     """A generator that gets the denoised input."""
 
+    reach = RADIUS
+
     def __init__(self, generator: nn.Module, noise_level: float):
-        super().__init__()
-        self.generator, self.noise_level = generator, noise_level
-        self.noise_channels = getattr(generator, "noise_channels", 0)
-
-    @property
-    def radius(self) -> int | None:
-        """As that of :class:`~sr_zoo.generators.network.Network`."""
-        radius = getattr(self.generator, "radius", None)
-        return None if radius is None else radius + RADIUS
-
-    def around(self, generator: nn.Module) -> "Denoised":
-        """The same for another generator, such as this one's prepared for inference."""
-        return Denoised(generator, self.noise_level)
+        super().__init__(generator)
+        self.noise_level = noise_level
 
     def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
         return self.generator(denoised(lr, self.noise_level), *noise)

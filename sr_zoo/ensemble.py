@@ -5,7 +5,9 @@ A generator around a generator, for the generator's box of *method = generator Ã
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sr_zoo.generators.around import Around
 
 __all__ = ["SelfEnsemble", "self_ensemble"]
 
@@ -22,22 +24,8 @@ def self_ensemble(model):
     return model.with_parts(generator=SelfEnsemble(model.inference_generator))
 
 
-class SelfEnsemble(nn.Module):
+class SelfEnsemble(Around):
     """The mean of a generator's outputs for the eight flips and rotations of its input, each turned back."""
-
-    def __init__(self, generator: nn.Module):
-        super().__init__()
-        self.generator = generator
-        self.noise_channels = getattr(generator, "noise_channels", 0)
-
-    @property
-    def radius(self) -> int | None:
-        """As that of :class:`~sr_zoo.generators.network.Network`."""
-        return getattr(self.generator, "radius", None)
-
-    def around(self, generator: nn.Module) -> "SelfEnsemble":
-        """The same of another generator, such as this one's prepared for inference."""
-        return SelfEnsemble(generator)
 
     def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
         total = 0.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_zoo.errors import UserError
+from sr_zoo.generators.around import Around
 
 __all__ = ["BACKENDS", "PRECISIONS", "NotANumber", "RawRows", "bf16_is_fast", "free_memory", "run_network"]
 
@@ -220,7 +221,7 @@ def _runner(model, precision: str, backend: str) -> nn.Module:
     from sr_zoo import backends
 
     def make(generator: nn.Module) -> nn.Module:
-        if hasattr(generator, "around"):  # what others do around a network stays as it is
+        if isinstance(generator, Around):
             return generator.around(make(generator.generator))
         if backend == "onnxruntime":
             return backends.onnx_generator(generator)

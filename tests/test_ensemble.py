@@ -72,3 +72,27 @@ def test_command_line(checkpoint, picture, tmp_path, capsys):
     arguments = ["benchmark", str(checkpoint), "--ensemble", "--sets", "mine", "--data", str(tmp_path / "sets")]
     assert main([*arguments, "--output", str(tmp_path)]) == 0
     assert "tiny, ensemble" in capsys.readouterr().out
+
+
+@torch.inference_mode()
+def test_the_network_inside_is_what_a_backend_prepares(model, lr, monkeypatch):
+    """What is done around it stays: nested, too."""
+    from sr_zoo import backends
+    from sr_zoo.tiles import RawRows
+
+    class Halved(torch.nn.Module):
+        def __init__(self, network, precision):
+            super().__init__()
+            self.network = network
+            assert network is model.inference_generator and precision == "float32"
+
+        def forward(self, lr):
+            return self.network(lr) / 2
+
+    def raw(twin):
+        return RawRows(twin, lambda top, bottom: lr[..., top:bottom, :], lr.shape[-2:], "float32").window(0, lr.shape[-2])
+
+    twin = model.self_ensemble().see_through(noise_level=4)
+    before = raw(twin)
+    monkeypatch.setattr(backends, "prepared", Halved)
+    assert torch.allclose(raw(twin), before / 2, atol=1e-6)

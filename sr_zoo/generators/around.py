@@ -1,0 +1,34 @@
+"""A generator around a generator: what is done before and after a network, whichever computes it."""
+
+import copy
+
+from torch import nn
+
+__all__ = ["Around"]
+
+
+class Around(nn.Module):
+    """Passes on what is asked of generators; subclasses say in ``forward`` what they add.
+
+    Attributes:
+        reach: LR pixels, in each direction, that it looks beyond what the network sees.
+    """
+
+    reach = 0
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.generator = generator
+        self.noise_channels = getattr(generator, "noise_channels", 0)
+
+    @property
+    def radius(self) -> int | None:
+        """As that of :class:`~sr_zoo.generators.network.Network`."""
+        radius = getattr(self.generator, "radius", None)
+        return None if radius is None else radius + self.reach
+
+    def around(self, generator: nn.Module) -> "Around":
+        """The same around another generator, such as this one's prepared for inference."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "generator": generator}  # which a copy still shares
+        return twin
