@@ -19,7 +19,7 @@ import torch
 import sr_zoo
 from benchmarks.common import RESULTS, write_json
 from sr_zoo import SRDataModule, _bands
-from sr_zoo.data import _Crops
+from sr_zoo.crops import Crops
 from sr_zoo.optimizers import make_optimizers
 from sr_zoo.picture import write_picture
 from sr_zoo.tiles import bf16_is_fast, run_network
@@ -68,7 +68,7 @@ def data(model, repeats: int) -> dict:
             write_picture(Path(folder) / f"photos/{i}.png", random.integers(0, 256, (720, 1080, 3), dtype=np.uint8))
         module = SRDataModule(f"{folder}/photos", None, 7, 192, cache_dir=f"{folder}/cache")
         module.setup("fit")
-        crops = _Crops(module.train_pictures, module.crop_size, module.draw, 0)
+        crops = Crops(module.train_pictures, module.crop_size, module.draw, 0)
         numbers = iter(range(10**9))
 
         def cut() -> torch.Tensor:

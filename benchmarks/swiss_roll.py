@@ -28,7 +28,7 @@ from benchmarks.common import RESULTS, write_json
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.files import whole
 from sr_zoo.objectives import OBJECTIVES
-from sr_zoo.optimizers import warmup_cosine
+from sr_zoo.optimizers import scheduled
 
 TRIALS, BATCH, EXTENT = 10, 256, 5.0  # EXTENT: the roll's size, by which networks see it scaled to about 1
 BANDWIDTH, DENSITY_POINTS, TEST_POINTS = 0.2, 50_000, 2_000
@@ -173,7 +173,7 @@ class Method:
     ) -> None:
         optimizer = torch.optim.Adam(self.generator.parameters(), learning_rate, (0.5, 0.99))
         prior = torch.optim.Adam(self.objective.parameters(), 2e-3, (0.5, 0.99)) if prior_steps else None
-        schedules = [torch.optim.lr_scheduler.LambdaLR(o, warmup_cosine(0, steps)) for o in (optimizer, prior) if o]
+        schedules = [torch.optim.lr_scheduler.LambdaLR(o, scheduled("cosine", 0, steps)) for o in (optimizer, prior) if o]
         for step in range(steps):
             self.objective.progress = step / steps
             for _ in range(prior_steps if step else prior_steps + min(prior_start, steps)):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,15 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sr_zoo import metrics
+from sr_zoo.crops import TURNS, Crops, Places, Unpaired, cut
 from sr_zoo.files import expanded, whole
-from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, find_pictures, read_picture
 
 __all__ = ["PictureCache", "SRDataModule"]
-
-# Bits of a turn: upside down, mirrored, rows for columns.
-TURNS = {"none": 0, "mirror": 2, "turns": 7}
 
 
 class SRDataModule(pl.LightningDataModule):
@@ -47,7 +44,9 @@ class SRDataModule(pl.LightningDataModule):
         reduced: share of training crops that are cut at twice the size and reduced to it (MATLAB's bicubic), of pictures that are
             large enough: sharper, with less of what cameras and compression left. 0…1.
         augment: ``"turns"``: the eight flips and rotations; ``"mirror"``: left and right only, for faces or text; ``"none"``.
-        num_workers: processes that cut crops; 0 suffices, since they are cut from decoded memory-mapped pictures.
+        num_workers: processes that cut crops; 0 suffices on processors, since they are cut from decoded memory-mapped pictures.
+        on_device: hold all training pictures, decoded, in the memory of the device that trains, and cut the same crops there: for
+            a GPU that learns faster than processors can cut.
         cache_dir: where decoded pictures are kept.
         seed: of the crops.
 
@@ -71,19 +70,23 @@ class SRDataModule(pl.LightningDataModule):
         hold_out: int = 0,
         val_size: int = 0,
         reduced: float = 0.0,
+        on_device: bool = False,
     ):
         super().__init__()
         self.train_lr, self.hold_out, self.val_size = train_lr, hold_out, val_size
         self.val_pictures = None
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
         self.draw, self.augment, self.reduced = draw, augment, reduced
-        self.num_workers, self.cache_dir, self.seed = num_workers, cache_dir, seed
+        self.num_workers, self.cache_dir, self.seed, self.on_device = num_workers, cache_dir, seed, on_device
+        self._pixels = None
         if draw not in ("picture", "area"):
             raise ValueError(f"data.draw: {draw!r} is not 'picture' or 'area'")
         if augment not in TURNS:
             raise ValueError(f"data.augment: {augment!r} is not 'turns', 'mirror' or 'none'")
         if not 0 <= reduced <= 1:
             raise ValueError(f"data.reduced: {reduced!r} is not a share between 0 and 1")
+        if on_device and train_lr is not None:
+            raise ValueError("data.on_device: crops for unpaired training (data.train_lr) are cut by processors only")
 
     def setup(self, stage: str) -> None:
         hold_out = self.hold_out if self.val is None else 0
@@ -102,15 +105,23 @@ class SRDataModule(pl.LightningDataModule):
             raise PictureError("data.val: no folder of held-out pictures given")
 
     def train_dataloader(self) -> DataLoader:
-        crops = _Crops(self.train_pictures, self.crop_size, self.draw, self.seed, self.augment, self.reduced)
+        kind = Places if self.on_device else Crops
+        crops = kind(self.train_pictures, self.crop_size, self.draw, self.seed, self.augment, self.reduced)
         if self.train_lr is not None:
-            lr = _Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1, self.augment)
-            crops = _Unpaired(crops, lr)
+            lr = Crops(self.lr_pictures, self.lr_crop_size, self.draw, self.seed + 1, self.augment)
+            crops = Unpaired(crops, lr)
         # One epoch is the whole training.
         sampler = _From(self.trainer.global_step * self.batch_size, self.trainer.max_steps * self.batch_size)
         return DataLoader(
             crops, self.batch_size, sampler=sampler, num_workers=self.num_workers, persistent_workers=self.num_workers > 0
         )
+
+    def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
+        if "place" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._pixels is None or self._pixels.device != device:
+            self._pixels = torch.from_numpy(self.train_pictures.pixels).to(device)
+        return {"hr": cut(self._pixels, batch["place"], self.crop_size)}
 
     def val_dataloader(self):
         return [] if self.val_pictures is None else DataLoader(_Whole(self.val_pictures, self.val_size), batch_size=1)
@@ -167,6 +178,11 @@ class PictureCache:
         start, (height, width) = self.starts[i], self.shapes[i]
         return self._data[start : start + height * width * 3].reshape(height, width, 3)
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """All samples of all pictures, one after the other; picture i begins at ``starts[i]``."""
+        return np.memmap(self.path, np.uint8, "c")  # torch wants what could be written to; nothing of it reaches the file
+
     def split(self, count: int) -> tuple["PictureCache", "PictureCache"]:
         """All but ``count`` of the pictures, and these, out of the same file.
 
@@ -202,11 +218,9 @@ def _known(index: Path) -> dict:
 def _decode(folder: Path, files: list[Path], target: Path, smallest: int) -> dict:
     names, shapes, skipped = [], [], []
     with whole(target) as beside, open(beside, "wb") as out:
-        for path in files:
-            try:
-                picture = read_picture(path)
-            except PictureError as error:
-                skipped.append(str(error))
+        for path, picture in _read(files):
+            if isinstance(picture, PictureError):
+                skipped.append(str(picture))
                 continue
             height, width = picture.shape[:2]
             if min(height, width) < smallest:
@@ -219,45 +233,19 @@ def _decode(folder: Path, files: list[Path], target: Path, smallest: int) -> dic
     return {"names": names, "shapes": shapes, "skipped": skipped, "bytes": size}
 
 
-class _Crops(Dataset):
-    """Crop i: a picture, a place in it, one of the flips and rotations, and whether it is reduced, all from (seed, i)."""
+def _read(files: list[Path]):
+    """Each file and its picture, or why there is none; several are decoded at a time, few are held."""
 
-    def __init__(
-        self, pictures: PictureCache, size: int, draw: str, seed: int, augment: str = "turns", reduced: float = 0.0
-    ):
-        self.pictures, self.size, self.seed, self.turns, self.reduced = pictures, size, seed, TURNS[augment], reduced
-        weights = np.array([h * w if draw == "area" else 1 for h, w in pictures.shapes], dtype=np.float64)
-        self.shares = np.cumsum(weights / weights.sum())
-        self.half = Downsampler("bicubic", 2)
+    def read(path: Path):
+        try:
+            return path, read_picture(path)
+        except PictureError as error:
+            return path, error
 
-    def __getitem__(self, i: int) -> dict:
-        random = np.random.default_rng([self.seed, i])
-        which = min(int(np.searchsorted(self.shares, random.random())), len(self.shares) - 1)
-        height, width = self.pictures.shapes[which]
-        # Nothing is drawn without need: crop i stays what it was before there was a choice.
-        twice = self.reduced > 0 and random.random() < self.reduced and min(height, width) >= 2 * self.size
-        size = 2 * self.size if twice else self.size
-        top, left = random.integers(0, height - size + 1), random.integers(0, width - size + 1)
-        crop = self.pictures[which][top : top + size, left : left + size].transpose(2, 0, 1)
-        turn = random.integers(8) & self.turns
-        if turn & 1:
-            crop = crop[:, ::-1]
-        if turn & 2:
-            crop = crop[:, :, ::-1]
-        if turn & 4:
-            crop = crop.transpose(0, 2, 1)
-        hr = torch.from_numpy(np.ascontiguousarray(crop))
-        return {"hr": metrics.round_clip(self.half.A(hr.float()), 255).to(torch.uint8) if twice else hr}
-
-
-class _Unpaired(Dataset):
-    """An HR crop and an LR crop that do not belong together."""
-
-    def __init__(self, hr: _Crops, lr: _Crops):
-        self.hr, self.lr = hr, lr
-
-    def __getitem__(self, i: int) -> dict:
-        return {**self.hr[i], "lr": self.lr[i]["hr"]}
+    at_once = os.cpu_count() or 1
+    with ThreadPoolExecutor(at_once) as pool:
+        for i in range(0, len(files), 2 * at_once):
+            yield from pool.map(read, files[i : i + 2 * at_once])
 
 
 class _Whole(Dataset):

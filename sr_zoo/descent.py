@@ -4,6 +4,7 @@ Nothing here knows which objective it is: one without a network of its own has n
 the generator wait.
 """
 
+import functools
 import warnings
 
 import lightning.pytorch as pl
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sr_zoo.optimizers import make_optimizers, warmup_cosine
+from sr_zoo.graphed import GraphedStep, share_of_newest
+from sr_zoo.optimizers import make_optimizers, scheduled
 
 __all__ = ["Trained", "TrainingDiverged"]
 
@@ -40,6 +42,7 @@ class Trained(pl.LightningModule):
         prior_steps: int,
         prior_start: int,
         prior_learning_rate: float | None,
+        schedule: str = "cosine",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -49,7 +52,9 @@ class Trained(pl.LightningModule):
         self.prior_learning_rate = learning_rate if prior_learning_rate is None else prior_learning_rate
         if prior_steps < 0 or prior_start < 0:
             raise ValueError(f"prior_steps and prior_start are {prior_steps} and {prior_start}, expected 0 or more")
-        self.ema = None
+        self.factor = functools.partial(scheduled, schedule, warmup_steps)
+        self.factor(1)  # refuses an unknown one now
+        self.ema, self.graphed, self._whole_step = None, False, None
 
     def setup(self, stage: str) -> None:
         if self.ema is None and self.ema_decay:
@@ -68,8 +73,8 @@ class Trained(pl.LightningModule):
         self._generator_optimizers = len(generator)
         schedule = torch.optim.lr_scheduler.LambdaLR
         return generator + prior, [
-            *(schedule(o, warmup_cosine(self.warmup_steps, total, self.prior_start if learns else 0)) for o in generator),
-            *(schedule(o, warmup_cosine(self.warmup_steps, total)) for o in prior),
+            *(schedule(o, self.factor(total, self.prior_start if learns else 0)) for o in generator),
+            *(schedule(o, self.factor(total)) for o in prior),
         ]
 
     def on_train_start(self) -> None:
@@ -100,6 +105,9 @@ class Trained(pl.LightningModule):
 
     def training_step(self, batch: dict, batch_index: int) -> None:
         optimizers = _as_list(self.optimizers())
+        if self.graphed:
+            self._replay(batch["hr"], optimizers)
+            return
         mine, prior = optimizers[: self._generator_optimizers], optimizers[self._generator_optimizers :]
         # Counted by what has been done, so that a resumed training goes on where it was.
         step = self.trainer.global_step
@@ -125,14 +133,37 @@ class Trained(pl.LightningModule):
         if sr is not None and "lr" not in batch:
             self.log("psnr", -10 * torch.log10((sr.detach() - hr).square().mean()), prog_bar=True)
 
+    def _replay(self, hr: Tensor, optimizers: list) -> None:
+        """The same in one go, see :class:`~sr_zoo.graphed.GraphedStep`."""
+        if self._whole_step is None:
+            raw = [o.optimizer for o in optimizers]
+            self._whole_step = GraphedStep(self, raw, hr)
+            # Lightning counts the steps of the optimisers that it runs: it shall run one, and that is everything.
+            raw[0].step = self._whole_step
+        self._whole_step.hr.copy_(hr)
+        optimizers[0].step()
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.step()
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # reading a figure means waiting for the GPU
+            if self._whole_step.failed:
+                raise TrainingDiverged(
+                    f"a loss or gradient was not finite before step {self.trainer.global_step}; try a lower learning_rate or "
+                    "a gradient_clip"
+                )
+            self.log("loss/generator", self._whole_step.loss.clone(), prog_bar=True)
+            self.log("psnr", self._whole_step.psnr.clone(), prog_bar=True)
+
     def _descend(
         self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0, counts: bool = False
     ) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        # Under autocast the projection's gradient would be computed in bf16, and a part of it that A sees would be left: optimisers
+        # that scale small gradients up then let the raw picture drift away along what nothing holds.
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(module.parameters(), clip or float("inf"))
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
+        if not torch.isfinite(loss.detach() + norm):  # one question, as a GPU has to be waited for
             # Before the step: the weights in memory and on disk are still good ones.
             raise TrainingDiverged(
                 f"the {name}'s loss is {loss.item()} with gradient norm {norm.item()} at step {self.trainer.global_step}; "
@@ -147,8 +178,7 @@ class Trained(pl.LightningModule):
 def _average(decay: float):
     @torch.no_grad()
     def update(averaged, current, count):
-        # Short memory at first, so that the average does not remember the initial weights.
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, float(1 - 1 / (1 + count / 10))))
+        torch._foreach_lerp_(averaged, current, share_of_newest(decay, count))
 
     return update
 

@@ -39,7 +39,7 @@ class SuperResolver(Trained):
         consistency: arguments of the method's consistency, or another one by name.
         objective: arguments of the method's objective, or another one by name.
         optimizer: ``"adam"`` or ``"muon"``.
-        learning_rate: peak, reached after ``warmup_steps`` and falling to zero along a cosine until ``max_steps``.
+        learning_rate: peak, reached after ``warmup_steps``.
         warmup_steps: steps of linear warm-up.
         gradient_clip: largest norm of the generator's gradient, 0 for none.
         ema_decay: of the averaged weights that validation and checkpoints use, 0 for none.
@@ -47,6 +47,8 @@ class SuperResolver(Trained):
             A step, also in ``max_steps``, is one batch: with a prior the generator moves in one of ``prior_steps`` batches.
         prior_start: steps before the generator moves at all; ``max_steps`` of them train the prior alone.
         prior_learning_rate: peak of the objective's own network, ``learning_rate`` if None.
+        schedule: how the learning rate goes on after warm-up: ``"cosine"``, to zero at ``max_steps``, or ``"constant"``, for a
+            training of any length from which shorter ones then start that fall to zero.
         noise_channels: planes of noise beside the LR picture: g(x, z) = Π f(x, z), amortised variational inference (paper,
             appendix F). The generator must take them.
 
@@ -75,10 +77,12 @@ class SuperResolver(Trained):
         prior_start: int = 0,
         prior_learning_rate: float | None = None,
         noise_channels: int = 0,
+        schedule: str = "cosine",
     ):
         super().__init__(
-            optimizer, learning_rate, warmup_steps, gradient_clip, ema_decay, prior_steps, prior_start, prior_learning_rate
-        )
+            optimizer, learning_rate, warmup_steps, gradient_clip, ema_decay, prior_steps, prior_start, prior_learning_rate,
+            schedule,
+        )  # fmt: skip
         self.scale = scale
         consistency = {"name": self.parts[0], **(consistency or {})}
         objective = {"name": self.parts[1], **(objective or {})}

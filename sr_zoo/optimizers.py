@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["Muon", "make_optimizers", "warmup_cosine"]
+__all__ = ["SCHEDULES", "Muon", "make_optimizers", "scheduled"]
 
 
 def make_optimizers(module: nn.Module, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -29,12 +29,26 @@ def make_optimizers(module: nn.Module, name: str, learning_rate: float) -> list[
     return ([Muon(inner, learning_rate)] if inner else []) + ([torch.optim.Adam(rest, **adam)] if rest else [])
 
 
-def warmup_cosine(warmup: int, total: int, start: int = 0):
-    """Factor of the learning rate at a step: linear from 0 over ``warmup`` steps after ``start``, times a cosine that ends at 0."""
+def _cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+# Share of the training that is done → factor of the learning rate.
+SCHEDULES = {"cosine": _cosine, "constant": lambda done: 1.0}
+
+
+def scheduled(name: str, warmup: int, total: int, start: int = 0):
+    """Factor of the learning rate at a step: linear from 0 over ``warmup`` steps after ``start``, times one of ``SCHEDULES``.
+
+    Raises:
+        ValueError: no such schedule.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule: {name!r} is not one of {', '.join(SCHEDULES)}")
 
     def factor(step: int) -> float:
         rise = min(1.0, max(0, step - start + 1) / max(1, warmup))
-        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+        return rise * SCHEDULES[name](step / max(1, total))
 
     return factor
 
@@ -61,15 +75,16 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     shapes.setdefault(p.shape, []).append(p)
             for shape, params in shapes.items():
-                updates = []
-                for p in params:
-                    average = self.state[p].setdefault("average", torch.zeros_like(p))
-                    average.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(average, group["momentum"]).flatten(1))
+                averages = [self.state[p].setdefault("average", torch.zeros_like(p)) for p in params]
+                gradients = [p.grad for p in params]
+                torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+                updates = [u.flatten(1) for u in torch._foreach_lerp(gradients, averages, group["momentum"])]
                 matrices = _orthogonalise(torch.stack(updates), group["iterations"])
                 size = 0.2 * math.sqrt(max(matrices.shape[1:]))
-                for p, matrix in zip(params, matrices):
-                    p.add_(matrix.view(shape), alpha=-group["lr"] * size)
+                rate = -group["lr"] * size
+                if isinstance(rate, torch.Tensor):  # read anew whenever a graph that holds this step is replayed
+                    matrices, rate = matrices * rate, 1.0
+                torch._foreach_add_(params, [m.view(shape) for m in matrices], alpha=rate)
         return loss
 
 

@@ -77,6 +77,26 @@ def test_crops_depend_on_their_number_alone(folder, tmp_path):
     assert not torch.equal(whole[0], other)
 
 
+@pytest.mark.parametrize("reduced", [0.0, 0.5])
+def test_crops_cut_on_the_device_are_the_same(folder, tmp_path, reduced):
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (70, 99, 3), dtype=np.uint8)).save(folder / "d.png")
+    one, other = (module(folder, tmp_path, reduced=reduced, on_device=o, draw="area") for o in (False, True))
+    for made in (one, other):
+        made.trainer.max_steps = 40
+    turns = set()
+    for there, here in zip(one.train_dataloader(), other.train_dataloader(), strict=True):
+        turns |= set(here["place"][:, 2].tolist())
+        assert torch.equal(other.transfer_batch_to_device(here, torch.device("cpu"), 0)["hr"], there["hr"])
+    assert turns == set(range(8))
+    whole = next(iter(other.val_dataloader()))
+    assert torch.equal(other.transfer_batch_to_device(whole, torch.device("cpu"), 0)["hr"], whole["hr"])
+
+
+def test_unpaired_crops_are_not_cut_on_the_device():
+    with pytest.raises(ValueError, match="data.on_device"):
+        SRDataModule(on_device=True, train_lr="photos")
+
+
 def test_crops_are_places_of_the_pictures(folder, tmp_path):
     made = module(folder, tmp_path)
     pictures = [made.train_pictures[i].transpose(2, 0, 1) for i in range(3)]
