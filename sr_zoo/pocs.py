@@ -19,9 +19,9 @@ GAIN, LEAST_FREE = 1.2, 0.08
 # we can tell, no exact pre-image.
 FIRST_ROUNDS, ROUNDS, PATIENCE, PASSES = 4, 100, 16, 4
 # Most rounds are spent on few samples: on blocks with any, each with a margin of 2 · reach on which y stays as it is, for all that
-# depends on it is not seen there, and SPARE LR pixels on which A⁺ dies away. Where more than MANY of the blocks have some, all go
-# together first.
-BLOCK, SPARE, MANY = 8, 2, 0.3
+# depends on it is not seen there, and some LR pixels to spare on which A⁺ dies away. Small windows do for nearly all of them; what
+# is left after the first pass gets roomier ones. Where more than MANY of the blocks have some, all go together first.
+BLOCKS, SPARES, MANY = (8, 16), (2, 4), 0.3
 AT_ONCE = 128  # windows: more would leave the cache, fewer are slower to command than to compute
 
 
@@ -148,10 +148,11 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
         y, which is overwritten, and what A y still lacks.
     """
     lacks, scale, reach = wanted.missing(y), wanted.downsampler.scale, wanted.downsampler.reach
-    # Every other window may overlap only where y stays as it is in both.
-    margin = 2 * reach + SPARE
-    side = max(BLOCK, 2 * margin - 2 * reach)
-    for _ in range(PASSES):
+    for number in range(PASSES):
+        block, spare = (sizes[min(number, 1)] for sizes in (BLOCKS, SPARES))
+        # Every other window may overlap only where y stays as it is in both.
+        margin = 2 * reach + spare
+        side = max(block, 2 * margin - 2 * reach)
         blocks = _blocks(lacks, side)
         if blocks.float().mean() > MANY:
             y, lacks = wanted.alternate(y, lacks, FIRST_ROUNDS)
@@ -171,7 +172,7 @@ def satisfy(y: Tensor, wanted: Constraints) -> tuple[Tensor, Tensor]:
             for (rows, columns), view in zip(places, mended):
                 y[0, :, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale] = view
         lacks = wanted.missing(y)
-        if int(lacks.count_nonzero()) >= before:
+        if number and int(lacks.count_nonzero()) >= before:
             break
     return y, lacks
 

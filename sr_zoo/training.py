@@ -17,7 +17,18 @@ from sr_zoo.generators import start_from
 from sr_zoo.hub import load
 from sr_zoo.methods import SuperResolver
 
-__all__ = ["Compile", "Graphed", "LastGood", "Resume", "SaveFolder", "check_checkpoint", "finish", "instantiate", "run", "start"]
+__all__ = [
+    "Compile",
+    "Graphed",
+    "LastGood",
+    "Resume",
+    "SaveFolder",
+    "check_checkpoint",
+    "finish",
+    "instantiate",
+    "run",
+    "start",
+]
 
 _CLASSES = {"model_class": SuperResolver, "datamodule_class": SRDataModule, "subclass_mode_model": True,
             "seed_everything_default": 0, "parser_kwargs": {"prog": "sr-zoo"}}  # fmt: skip

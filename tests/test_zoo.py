@@ -140,7 +140,7 @@ def test_what_is_due_and_in_which_order(monkeypatch):
     folders = sorted(p.parent for p in Path("checkpoints").glob("*/recipe.yaml"))
     names = [str(s) for s in zoo.in_order([s for f in folders for s in zoo.stages_of(f)])]
     assert len(set(names)) == len(names) == len(list(Path("checkpoints").glob("*/recipe*.yaml")))
-    for first, then in (("affmse-x4/recipe-2", "mse-x4/recipe"), ("affmse-x4/recipe", "affmse-x2/recipe"),
+    for first, then in (("affmse-x4/recipe-1", "mse-x4/recipe"), ("affmse-x4/recipe", "affmse-x2/recipe"),
                         ("mse-x4/recipe", "softgan-x4/recipe"), ("affgan-x4/recipe-1", "affgan-x4/recipe-2")):  # fmt: skip
         assert names.index(f"{first}.yaml") < names.index(f"{then}.yaml")
 
