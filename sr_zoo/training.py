@@ -231,13 +231,17 @@ class Compile(Callback):
 
 
 class Graphed(Callback):
-    """Trains with each step as one CUDA graph, which for small networks is several times faster; for methods without a prior.
+    """Trains with each step as one CUDA graph, which for small networks is several times faster: see
+    :class:`sr_zoo.graphed.GraphedStep`.
 
     Raises:
-        ValueError: the objective has a network of its own (when the training starts).
+        ValueError: more than one device, float16, or an objective with a network of its own (when the training starts).
     """
 
     def on_fit_start(self, trainer: Trainer, module: SuperResolver) -> None:
-        if module.objective.has_prior:
-            raise ValueError("trainer.callbacks: Graphed is for methods whose objective has no network of its own")
+        if module.objective.has_prior or trainer.world_size > 1 or trainer.precision == "16-mixed":
+            raise ValueError(
+                "trainer.callbacks: Graphed is for one device, in bf16 or float32, and methods whose objective has no network of "
+                "its own"
+            )
         module.graphed = True
