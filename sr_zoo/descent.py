@@ -54,7 +54,7 @@ class Trained(pl.LightningModule):
             raise ValueError(f"prior_steps and prior_start are {prior_steps} and {prior_start}, expected 0 or more")
         self.factor = functools.partial(scheduled, schedule, warmup_steps)
         self.factor(1)  # refuses an unknown one now
-        self.ema, self.graphed, self._whole_step = None, False, None
+        self.ema = None
 
     def setup(self, stage: str) -> None:
         if self.ema is None and self.ema_decay:
@@ -98,6 +98,8 @@ class Trained(pl.LightningModule):
         # A model that was loaded is in evaluation mode, in which Lightning would leave it.
         self.train()
         self._seed = torch.initial_seed() % 2**32
+        self._graphed = any(getattr(c, "graphs_steps", False) for c in self.trainer.callbacks)
+        self._whole_step = None
         # While a prior learns alone, the generator's schedule goes on without its steps: meant so.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
         if self.objective.paired and getattr(self.trainer.datamodule, "train_lr", None) is not None:
@@ -105,7 +107,7 @@ class Trained(pl.LightningModule):
 
     def training_step(self, batch: dict, batch_index: int) -> None:
         optimizers = _as_list(self.optimizers())
-        if self.graphed:
+        if self._graphed:
             self._replay(batch["hr"], optimizers)
             return
         mine, prior = optimizers[: self._generator_optimizers], optimizers[self._generator_optimizers :]

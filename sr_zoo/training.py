@@ -235,13 +235,14 @@ class Graphed(Callback):
     :class:`sr_zoo.graphed.GraphedStep`.
 
     Raises:
-        ValueError: more than one device, float16, or an objective with a network of its own (when the training starts).
+        ValueError: more than one device, float16, or a method with a prior or noise (when the training starts).
     """
 
+    graphs_steps = True
+
     def on_fit_start(self, trainer: Trainer, module: SuperResolver) -> None:
-        if module.objective.has_prior or trainer.world_size > 1 or trainer.precision == "16-mixed":
+        if module.objective.has_prior or module.noise_channels or trainer.world_size > 1 or trainer.precision == "16-mixed":
             raise ValueError(
-                "trainer.callbacks: Graphed is for one device, in bf16 or float32, and methods whose objective has no network of "
-                "its own"
+                "trainer.callbacks: Graphed is for one device, in bf16 or float32, and for methods whose objective has no network "
+                "of its own and whose generator takes no noise"
             )
-        module.graphed = True

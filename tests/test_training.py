@@ -350,7 +350,7 @@ def test_a_step_in_one_graph_does_what_the_steps_do(optimizer, recipe, tmp_path)
 
 
 def test_a_graph_is_for_methods_without_a_prior_and_says_when_it_diverged(recipe, tmp_path, capsys):
-    for name, method, expected in (("a", "AffDAE", "no network of its own"), ("b", "AffMSE", "not finite before step")):
+    for name, method, expected in (("a", "AffDAE", "takes no noise"), ("b", "AffMSE", "not finite before step")):
         command = recipe(
             tmp_path / name, 4, method, learning_rate=1e30, **({"objective": PRIORS[method]} if method in PRIORS else {})
         )
