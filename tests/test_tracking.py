@@ -109,6 +109,7 @@ def test_a_recipe_may_name_it(checkpoint, folder, tmp_path, capfd):
     from tests.test_training import ROOT
 
     config = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
+    rate = config["model"]["init_args"]["learning_rate"]
     config["weights"] = str(checkpoint)
     config["model"]["init_args"]["generator"] = {"name": "residual", "width": 16, "depth": 1}
     config["data"].update(train=str(folder), hold_out=1, crop_size=32, batch_size=1, cache_dir=str(tmp_path / "cache"))
@@ -124,7 +125,7 @@ def test_a_recipe_may_name_it(checkpoint, folder, tmp_path, capfd):
     assert capfd.readouterr().out.count("wandb sync") == 1
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     history, config, artifacts = read(run)
-    assert config["learning_rate"] == 1e-3 and len(artifacts) == 1
+    assert config["learning_rate"] == rate and len(artifacts) == 1
     files = [name for h in history for name in h.get("val/panel.filenames", [])]
     assert len(files) == 2 and Image.open(run / "files" / files[0]).size == (84, 28)
 
