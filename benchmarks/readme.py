@@ -17,9 +17,9 @@ from sr_zoo.card import model_card, results_table
 from sr_zoo.errors import percent
 
 TWO_STAGES = """Before these, one stage of AffMSE that `affmse-x4` and `mse-x4` share (`recipe-1.yaml` of `affmse-x4`): 24,000
-steps of 64 crops of 192×192 in four minutes of a GPU (H200). The projection's gradient was computed in bf16 then, which let the raw
-pictures drift away along what the projection removes; `benchmarks/refit.py` fitted the last layer anew before the last stage. With
-the gradient as it is now neither happens. In the last stage the two differ in nothing but the projection."""
+steps of 64 crops of 192×192, of 710 of the pictures, in four minutes of a GPU (H200). The projection's gradient was computed in bf16
+then, which let the raw pictures drift away along what the projection removes; `benchmarks/refit.py` fitted the last layer anew before
+the last stage. With the gradient as it is now neither happens. In the last stage the two differ in nothing but the projection."""
 SCALED = """Head, body and join start from `affmse-x4`, whose body works in LR space at every scale; the tail starts as that of ×4
 averaged down."""
 FORMER = "an earlier `{}`, trained on two cores alone"

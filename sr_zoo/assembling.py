@@ -80,8 +80,9 @@ def _checked_profile(icc: bytes | None, samples: int, notes: list[str]) -> bytes
 
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space.strip()
-    # Little CMS fails in many ways at a damaged profile; the picture is fine without, and the note says so.
-    except Exception:
+    except (
+        Exception
+    ):  # Little CMS fails in many ways at a damaged profile; the picture is fine without, and the note says so
         notes.append("its colour profile is damaged and was left out")
         return None
     if space != {1: "GRAY", 3: "RGB", 4: "CMYK"}[samples]:

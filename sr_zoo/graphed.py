@@ -85,8 +85,8 @@ class GraphedStep:
         norm = nn.utils.clip_grad_norm_(self.parameters, module.gradient_clip or float("inf"))
         bad = ~torch.isfinite(loss.detach() + norm)
         self.failed.logical_or_(bad)
-        for p in self.parameters:
-            p.grad.masked_fill_(bad, 0.0)
+        for gradient in (p.grad for p in self.parameters if p.grad is not None):
+            gradient.masked_fill_(bad, 0.0)
         for update in self.updates:
             update()
         if module.ema is not None:

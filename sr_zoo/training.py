@@ -220,7 +220,7 @@ class LastGood(Callback):
 
 
 class Compile(Callback):
-    """Trains with the generator's blocks compiled (``torch.compile``): for GPUs, which spend half their time between convolutions.
+    """Trains with the generator's blocks compiled (``torch.compile``): for GPUs, where what lies between convolutions costs too.
 
     Weights and checkpoints stay as they are; all blocks of a shape share what is compiled, which takes seconds.
     """

@@ -1,10 +1,17 @@
 """Alternating projections, whole and in windows: what must stay does, and windows ask only what they can see."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from sr_zoo import metrics, pocs
 from sr_zoo.operators import Downsampler
+from sr_zoo.picture import read_picture
 from sr_zoo.pocs import Constraints, satisfy
+from sr_zoo.rounding import to_bytes
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def dark(scale, size=(40, 44)):
@@ -58,3 +65,19 @@ def test_every_sample_is_met_in_the_end_and_nothing_leaves_the_range():
     after, lacks = satisfy(y, wanted)
     assert not lacks.any() and after.min() >= 0 and after.max() <= 255
     assert (wanted.downsampler.A(after) - wanted.target).abs().max() <= 0.4 + 1e-4
+
+
+def test_roomier_windows_mend_what_small_ones_leave(monkeypatch):
+    """A photo of twice the contrast, at ×2, has the hardest samples."""
+    photo = torch.from_numpy(read_picture(ROOT / "examples" / "astronaut_truth.webp").copy()).permute(2, 0, 1)[None]
+    operator = Downsampler("bicubic", 2)
+    lr = metrics.round_clip(operator.A(((photo.float() - 128) * 2 + 128).clamp(0, 255)), 255)
+
+    def missing() -> int:
+        saved = to_bytes(operator.pinv(lr) / 255, lr, operator)
+        return int((metrics.round_clip(operator.A(saved), 255) != lr).sum())
+
+    with_roomier = missing()
+    monkeypatch.setattr(pocs, "BLOCKS", pocs.BLOCKS[:1] * 2)
+    monkeypatch.setattr(pocs, "SPARES", pocs.SPARES[:1] * 2)
+    assert with_roomier < 0.7 * missing()
