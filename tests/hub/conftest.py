@@ -38,7 +38,8 @@ def cache(hub, monkeypatch, tmp_path, waits) -> Path:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # by which older clients know an address of the Hub
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # of older clients there is none
     log_in(monkeypatch, hub, False)
     return tmp_path / "cache"
 
