@@ -39,8 +39,8 @@ def curve(trainings: list[list[Path]]) -> dict:
     lines = [line(runs) for runs in trainings]
     ends = sorted(points[-1] for points in lines)
     out = {"lines": lines, "ends": ends}
-    if len(ends) > 1:
-        (before, low), (after, high) = ends[-2:]
+    (before, low), (after, high) = (ends[0], *ends)[-2:]
+    if after > before:
         out["per_doubling"] = (high - low) / math.log2(after / before)
         out["at_ten_times"] = high + out["per_doubling"] * math.log2(10)
     return out
@@ -51,8 +51,8 @@ def line(runs: list[Path]) -> list[tuple[float, float]]:
     hours, points = 0.0, []
     for run in runs:
         each = seconds_per_step(run / "log") / 3600
-        rows = [r for f in sorted(run.glob("version_*/metrics.csv")) for r in csv.DictReader(f.open()) if r.get("val/psnr")]
-        points += [(hours + (int(r["step"]) + 1) * each, float(r["val/psnr"])) for r in rows]
+        rows = [r for f in run.glob("version_*/metrics.csv") for r in csv.DictReader(f.open()) if r.get("val/psnr")]
+        points += sorted((hours + (int(r["step"]) + 1) * each, float(r["val/psnr"])) for r in rows)
         hours = points[-1][0]
     return points
 

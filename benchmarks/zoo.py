@@ -1,9 +1,10 @@
 """The training queue: ``python -m benchmarks.zoo --train PHOTOS --val HELD_OUT [--data BENCHMARKS] [NAME …]`` (or ``make zoo``).
 
 One training after another, by the commands that the recipes in checkpoints/*/recipe*.yaml carry in their first lines. Due is
-what was begun and not finished, what has no weights yet, whose recipe changed since it was finished here, and what is named. A
-training that was killed goes on from its last.ckpt, exactly: start the queue again. Its own lines go to runs/zoo.log, those of a
-training to the log beside its last.ckpt.
+what was begun and not finished, what has no weights yet, whose recipe changed since it was begun here, and what is named. A
+training that was killed goes on from its last.ckpt, exactly: start the queue again. One whose recipe changed, or that is named though
+it was finished, begins anew, and what it had made stays in runs/ under another name. One that fails stops none but those that
+start from it. The queue's own lines go to runs/zoo.log, those of a training to the log beside its last.ckpt.
 
 When a training is over and its weights are better than those in checkpoints/NAME on the *held-out* pictures, the folder is
 replaced as a whole, weights, config, results and card in one step. What follows a discriminator is not judged by PSNR: its weights
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import shlex
 import shutil
@@ -53,13 +55,16 @@ def main() -> int:
         stages = in_order([s for f in sorted(CHECKPOINTS.iterdir()) if (f / "recipe.yaml").is_file() for s in stages_of(f)])
         if unknown := set(options.names) - {s.name for s in stages}:
             raise SystemExit(f"{', '.join(sorted(unknown))}: no checkpoints/NAME/recipe.yaml")
-        if not options.list:
-            for stage in stages:
-                if stage.name in options.names and not stage.state:
-                    stage.note()  # it stays due if the queue is killed
         due = [s for s in stages if s.name in options.names or s.due]
         say(f"due: {', '.join(map(str, due)) or 'nothing'}")
-        return 0 if options.list else max([work_off(stage, options) for stage in due], default=0)
+        if options.list:
+            return 0
+        for stage in due:
+            if stage.state.get("over") or stage.state.get("recipe", stage.recipe_hash) != stage.recipe_hash:
+                stage.set_aside()
+            if not stage.state:
+                stage.note()  # it stays due if the queue is killed
+        return work_off_all(due, options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +114,16 @@ class Stage:
             return not state.get("over") or state["recipe"] != self.recipe_hash
         return not (CHECKPOINTS / self.name / WEIGHTS).is_file()
 
+    def set_aside(self) -> None:
+        """What it has made stays, where nothing goes on from it."""
+        names = (self.run.with_name(f"{self.run.name}.old-{i}") for i in itertools.count(1))
+        self.run.rename(next(name for name in names if not name.exists()))
+
+    def starts_from(self, other: "Stage") -> bool:
+        earlier = other.name == self.name and not other.last and self.last
+        made = str(other.product) in self.needs or (other.last and other.name in self.needs)
+        return other is not self and (earlier or made)
+
     def note(self, **state) -> None:
         """What the queue knows of it, from then on also after a kill."""
         with whole(self.run / "zoo.json") as beside:
@@ -139,10 +154,7 @@ def in_order(stages: list[Stage]) -> list[Stage]:
         if stage in ordered:
             return
         for other in stages:
-            mine = other.name == stage.name and not other.last and stage.last
-            if other is not stage and (
-                mine or str(other.product) in stage.needs or (other.last and other.name in stage.needs)
-            ):
+            if stage.starts_from(other):
                 visit(other, (*above, stage))
         ordered.append(stage)
 
@@ -151,8 +163,24 @@ def in_order(stages: list[Stage]) -> list[Stage]:
     return ordered
 
 
+def work_off_all(due: list[Stage], options) -> int:
+    """In their order; 1 where any failed."""
+    failed = []
+    for stage in due:
+        if found := [s for s in failed if stage.starts_from(s)]:
+            say(f"{stage}: waits for {found[0]}, which is not finished")
+            failed.append(stage)
+        elif work_off(stage, options):
+            failed.append(stage)
+    return 1 if failed else 0
+
+
 def work_off(stage: Stage, options) -> int:
-    """Train, and deliver what a last stage made; 1 where that failed, which stops no other."""
+    """Train, and deliver what a last stage made; 1 where that failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
     try:
         if stage.state.get("trained") != stage.recipe_hash:
             train(stage, options)
@@ -161,6 +189,10 @@ def work_off(stage: Stage, options) -> int:
         stage.note(trained=stage.recipe_hash, over=True)
         return 0
     except (Exception, SystemExit) as error:  # whatever it was, the others shall have their turn
+        if isinstance(
+            error.__context__, KeyboardInterrupt
+        ):  # Lightning makes a SystemExit of Ctrl-C, and lets no second one through
+            raise KeyboardInterrupt from None
         say(f"{stage}: FAILED, {one_line(error)}")
         return 1
 

@@ -36,7 +36,11 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     part = CONSISTENCIES[config["consistency"]["name"]]
     picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
     story = f"{story}\n\n" if story else ""
-    averaged = f"averaged weights ({options['ema_decay']}), " if "ema_decay" in options else ""
+    rate = "constant" if options.get("schedule") == "constant" else "falling to 0 along a cosine"
+    averaged = f"averaged weights ({options['ema_decay']}), " if options.get("ema_decay") else ""
+    place = {"cpu": ", on a processor", "gpu": ", on a GPU", "cuda": ", on a GPU"}.get(
+        recipe["trainer"].get("accelerator"), ""
+    )
     return f"""---
 {_metadata(name, config, rows, licence, datasets)}---
 
@@ -62,8 +66,8 @@ sr_zoo.upscale("photo.png", model).save("photo_x{scale}.png")
 ## Training
 
 {recipe["trainer"]["max_steps"]:,} steps of {recipe["data"]["batch_size"]} crops of {recipe["data"]["crop_size"]}×\
-{recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} falling to 0 along a cosine,
-{averaged}{recipe["trainer"]["precision"]}, on a processor; `recipe.yaml` has every
+{recipe["data"]["crop_size"]} HR pixels, {options["optimizer"]} at {options["learning_rate"]} {rate},
+{averaged}{recipe["trainer"]["precision"]}{place}; `recipe.yaml` has every
 setting.
 
 {story}{DATA_HEADING}

@@ -151,37 +151,46 @@ class PictureCache:
         cache_dir = expanded(cache_dir)
         files = find_pictures(folder)
         stamps = [[str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-        key = hashlib.sha256(json.dumps([str(folder.resolve()), smallest]).encode()).hexdigest()[:20]
+        key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:20]
         index, self.path = cache_dir / f"{key}.json", cache_dir / f"{key}.bin"
         known = _known(index)
         if known.get("stamps") != stamps or not self.path.is_file() or known.get("bytes") != self.path.stat().st_size:
-            known = {"stamps": stamps, **_decode(folder, files, self.path, smallest)}
+            known = {"stamps": stamps, **_decode(folder, files, self.path)}
             with whole(index) as beside:
                 beside.write_text(json.dumps(known))
-        self.names, self.shapes, self.skipped = known["names"], known["shapes"], known["skipped"]
+        large = [i for i, shape in enumerate(known["shapes"]) if min(shape) >= smallest]
+        self.names, self.shapes = ([known[key][i] for i in large] for key in ("names", "shapes"))
+        self.starts = np.cumsum([0] + [h * w * 3 for h, w in known["shapes"]])[large]
+        self.skipped = known["skipped"] + [
+            f"{folder / name}: {width}×{height} pixels, at least {smallest} on either side are needed"
+            for name, (height, width) in zip(known["names"], known["shapes"])
+            if min(height, width) < smallest
+        ]
         for reason in self.skipped:
             warnings.warn(f"skipped {reason}", stacklevel=2)
         if self.skipped:
             warnings.warn(f"{folder}: {len(self.shapes)} pictures used, {len(self.skipped)} skipped", stacklevel=2)
         if not self.shapes:
             raise PictureError(f"{folder}: no usable picture ({len(files)} files, {len(self.skipped)} skipped)")
-        self.starts = np.cumsum([0] + [h * w * 3 for h, w in self.shapes])[:-1]
-        # Opened now: what another process decodes later into this path shall not be read with these offsets.
-        self._data = np.memmap(self.path, np.uint8, "r")
+        # Opened now: what another process decodes later into this path shall not be read with these offsets. Copy on write, as
+        # torch wants what could be written to; nothing of it reaches the file.
+        self._data, self._bytes = np.memmap(self.path, np.uint8, "c"), known["bytes"]
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, i: int) -> np.ndarray:
         if self._data is None:  # in a worker process
-            self._data = np.memmap(self.path, np.uint8, "r")
+            self._data = np.memmap(self.path, np.uint8, "c")
+            if self._data.size != self._bytes:
+                raise PictureError(f"{self.folder}: its pictures were decoded anew meanwhile; start the training again")
         start, (height, width) = self.starts[i], self.shapes[i]
         return self._data[start : start + height * width * 3].reshape(height, width, 3)
 
     @property
     def pixels(self) -> np.ndarray:
         """All samples of all pictures, one after the other; picture i begins at ``starts[i]``."""
-        return np.memmap(self.path, np.uint8, "c")  # torch wants what could be written to; nothing of it reaches the file
+        return self._data
 
     def split(self, count: int) -> tuple["PictureCache", "PictureCache"]:
         """All but ``count`` of the pictures, and these, out of the same file.
@@ -215,20 +224,16 @@ def _known(index: Path) -> dict:
     return known if isinstance(known, dict) and {"stamps", "names", "shapes", "skipped", "bytes"} <= set(known) else {}
 
 
-def _decode(folder: Path, files: list[Path], target: Path, smallest: int) -> dict:
+def _decode(folder: Path, files: list[Path], target: Path) -> dict:
     names, shapes, skipped = [], [], []
     with whole(target) as beside, open(beside, "wb") as out:
         for path, picture in _read(files):
             if isinstance(picture, PictureError):
                 skipped.append(str(picture))
                 continue
-            height, width = picture.shape[:2]
-            if min(height, width) < smallest:
-                skipped.append(f"{path}: {width}×{height} pixels, at least {smallest} on either side are needed")
-                continue
             out.write(picture.data)
             names.append(path.relative_to(folder).as_posix())
-            shapes.append([height, width])
+            shapes.append([int(side) for side in picture.shape[:2]])
         size = out.tell()
     return {"names": names, "shapes": shapes, "skipped": skipped, "bytes": size}
 

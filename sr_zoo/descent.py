@@ -54,7 +54,7 @@ class Trained(pl.LightningModule):
             raise ValueError(f"prior_steps and prior_start are {prior_steps} and {prior_start}, expected 0 or more")
         self.factor = functools.partial(scheduled, schedule, warmup_steps)
         self.factor(1)  # refuses an unknown one now
-        self.ema = None
+        self.ema = self._whole_step = None
 
     def setup(self, stage: str) -> None:
         if self.ema is None and self.ema_decay:
@@ -78,12 +78,19 @@ class Trained(pl.LightningModule):
         ]
 
     def on_train_start(self) -> None:
-        # A resumed training takes the learning rate that is asked for now, not the one in its checkpoint.
+        # A resumed training takes the learning rate that is asked for now, not the one in its checkpoint, nor what a graph needs.
         for i, scheduler in enumerate(_as_list(self.lr_schedulers())):
             rate = self.learning_rate if i < self._generator_optimizers else self.prior_learning_rate
             scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas):
                 group["lr"] = rate * factor(scheduler.last_epoch)
+                if "capturable" in group:
+                    group["capturable"] = False
+
+    def on_validation_start(self) -> None:
+        self._stop_if_failed()
+
+    on_train_end = on_validation_start
 
     def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
         """As torch's, with a ValueError of one line where the weights are of another network."""
@@ -102,6 +109,10 @@ class Trained(pl.LightningModule):
         self._whole_step = None
         # While a prior learns alone, the generator's schedule goes on without its steps: meant so.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        if self.trainer.precision == "16-mixed":
+            raise ValueError(
+                "trainer.precision: 16-mixed scales losses, of which the norms of gradients here know nothing; use bf16-mixed"
+            )
         if self.objective.paired and getattr(self.trainer.datamodule, "train_lr", None) is not None:
             raise ValueError("data.train_lr: pictures without their originals; this method's objective needs pairs")
 
@@ -146,14 +157,18 @@ class Trained(pl.LightningModule):
         optimizers[0].step()
         for scheduler in _as_list(self.lr_schedulers()):
             scheduler.step()
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # reading a figure means waiting for the GPU
-            if self._whole_step.failed:
-                raise TrainingDiverged(
-                    f"a loss or gradient was not finite before step {self.trainer.global_step}; try a lower learning_rate or "
-                    "a gradient_clip"
-                )
+        every = self.trainer.log_every_n_steps
+        if every and self.trainer.global_step % every == 0:  # reading a figure means waiting for the GPU
+            self._stop_if_failed()
             self.log("loss/generator", self._whole_step.loss.clone(), prog_bar=True)
             self.log("psnr", self._whole_step.psnr.clone(), prog_bar=True)
+
+    def _stop_if_failed(self) -> None:
+        if self._whole_step is not None and self._whole_step.failed:
+            raise TrainingDiverged(
+                f"a loss or gradient was not finite before step {self.trainer.global_step}; try a lower learning_rate or "
+                "a gradient_clip"
+            )
 
     def _descend(
         self, loss: Tensor, module: nn.Module, optimizers: list, name: str, clip: float = 0.0, counts: bool = False

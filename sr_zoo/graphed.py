@@ -38,6 +38,8 @@ class GraphedStep:
                 group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=hr.device)
                 if "capturable" in group:
                     group["capturable"] = True
+            for state in (s for o in optimizers for s in o.state.values() if "step" in s):
+                state["step"] = state["step"].to(hr.device)  # of a training that went on without a graph before
         if module.ema is not None:
             self.averaged = list(module.ema.module.parameters())
             self.current = list(module.generator.parameters())

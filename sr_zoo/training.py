@@ -180,7 +180,7 @@ class Resume(Callback):
 
     Args:
         dirpath: made if missing.
-        every_n_steps: generator steps between two; another is kept after each validation, with what it found.
+        every_n_steps: batches between two; another is kept after each validation, with what it found.
     """
 
     def __init__(self, dirpath: str, every_n_steps: int = 1000):
@@ -202,6 +202,8 @@ class Resume(Callback):
 
 class LastGood(Callback):
     """Keeps ``last-good.ckpt`` when training stops by an error or Ctrl-C: the weights from before the step that failed.
+
+    Of a :class:`Graphed` training, which goes on for some steps without knowing, finite ones from a little later.
 
     Unlike Lightning's OnExceptionCheckpoint, the next training does not start from it unless told so by ``--ckpt_path``.
 
@@ -235,14 +237,14 @@ class Graphed(Callback):
     :class:`sr_zoo.graphed.GraphedStep`.
 
     Raises:
-        ValueError: more than one device, float16, or a method with a prior or noise (when the training starts).
+        ValueError: more than one device, or a method with a prior or noise (when the training starts).
     """
 
     graphs_steps = True
 
     def on_fit_start(self, trainer: Trainer, module: SuperResolver) -> None:
-        if module.objective.has_prior or module.noise_channels or trainer.world_size > 1 or trainer.precision == "16-mixed":
+        if module.objective.has_prior or module.noise_channels or trainer.world_size > 1:
             raise ValueError(
-                "trainer.callbacks: Graphed is for one device, in bf16 or float32, and for methods whose objective has no network "
-                "of its own and whose generator takes no noise"
+                "trainer.callbacks: Graphed is for one device and for methods whose objective has no network of its own and whose "
+                "generator takes no noise"
             )

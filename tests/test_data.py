@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import types
 
 import numpy as np
@@ -59,6 +60,29 @@ def test_unusable_files_are_named_skipped_and_counted(folder, tmp_path):
     text = " ".join(str(w.message) for w in warned)
     assert "photos: 3 pictures used, 2 skipped" in text
     assert "broken.png" in text and "thin.png: 200×20 pixels, at least 32" in text
+
+
+def test_small_ones_are_left_out_of_what_was_decoded_once(folder, tmp_path, monkeypatch):
+    Image.fromarray(np.full((20, 300, 3), 7, np.uint8)).save(folder / "a_small.png")  # before the others in the file
+    whole = PictureCache(folder, tmp_path / "cache")
+    monkeypatch.setattr("sr_zoo.data._decode", None)
+    with pytest.warns(UserWarning, match="a_small.png: 300×20 pixels, at least 32"):
+        large = PictureCache(folder, tmp_path / "cache", smallest=32)
+    assert len(large) == len(whole) - 1 and "a_small.png" not in large.names
+    for name, picture in zip(large.names, large):
+        assert np.array_equal(picture, whole[whole.names.index(name)])
+    for i, (height, width) in enumerate(large.shapes):  # as crops on a device are cut
+        start = large.starts[i]
+        assert np.array_equal(large.pixels[start : start + height * width * 3], large[i].ravel())
+
+
+def test_a_worker_does_not_read_what_was_decoded_meanwhile(folder, tmp_path):
+    cache = pickle.loads(pickle.dumps(PictureCache(folder, tmp_path / "cache")))
+    assert cache[0].size
+    cache = pickle.loads(pickle.dumps(cache))
+    cache.path.write_bytes(b"less")
+    with pytest.raises(PictureError, match="decoded anew"):
+        cache[0]
 
 
 def test_no_usable_picture_is_an_error(tmp_path):

@@ -1,12 +1,15 @@
 """A checkpoint folder comes back bit for bit, or says in one line why not."""
 
 import json
+import shutil
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import sr_zoo
+from benchmarks.common import ROOT
 from sr_zoo.hub import CheckpointError, list_models, save
 from sr_zoo.methods import AffMSE
 
@@ -108,3 +111,18 @@ def test_shipped_models():
         assert all(torch.isfinite(p).all() for p in model.parameters())
         assert {r["set"] for r in models[name]["results"]} == {"Set5", "Set14", "BSD100"}
         assert all(r["model"] == name and r["scale"] == model.scale for r in models[name]["results"])
+
+
+def test_a_card_says_what_its_recipe_says(tmp_path):
+    from sr_zoo.card import model_card
+
+    folder = tmp_path / "mine"
+    shutil.copytree(ROOT / "checkpoints" / "affmse-x4-fast", folder)
+    assert "falling to 0 along a cosine,\naveraged weights (0.999), bf16-mixed, on a processor;" in model_card(
+        folder, "", "mit"
+    )
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe["model"]["init_args"].update(schedule="constant", ema_decay=0.0)
+    recipe["trainer"]["accelerator"] = "gpu"
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert "muon at 0.002 constant,\nbf16-mixed, on a GPU;" in model_card(folder, "", "mit")

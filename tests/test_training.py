@@ -350,12 +350,18 @@ def test_a_step_in_one_graph_does_what_the_steps_do(optimizer, recipe, tmp_path)
 
 
 def test_a_graph_is_for_methods_without_a_prior_and_says_when_it_diverged(recipe, tmp_path, capsys):
-    for name, method, expected in (("a", "AffDAE", "takes no noise"), ("b", "AffMSE", "not finite before step")):
+    for name, method, every, expected in (
+        ("a", "AffDAE", 1, "takes no noise"),
+        ("b", "AffMSE", 1, "not finite before step"),
+        ("c", "AffMSE", 50, "not finite before step"),  # before validation, or when it is over, at the latest
+        ("d", "AffMSE", 0, "not finite before step"),
+    ):
         command = recipe(
             tmp_path / name, 4, method, learning_rate=1e30, **({"objective": PRIORS[method]} if method in PRIORS else {})
         )
         config = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
         config["trainer"]["callbacks"].insert(0, {"class_path": "sr_zoo.training.Graphed"})
+        config["trainer"].update(log_every_n_steps=every, limit_val_batches=1 if every else 0)
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
         assert main(command) == 1
         assert expected in capsys.readouterr().err.splitlines()[-1]
@@ -363,8 +369,26 @@ def test_a_graph_is_for_methods_without_a_prior_and_says_when_it_diverged(recipe
 
 def test_compiled_blocks_change_no_name_of_a_weight(model):
     names = list(model.state_dict())
-    compiled = []
-    for block in model.generator.body:
-        block.compile = lambda: compiled.append(1)
-    Compile().on_fit_start(None, model)
-    assert len(compiled) == len(model.generator.body) and list(model.state_dict()) == names
+    Compile().on_fit_start(None, model)  # compiles when a block first runs
+    assert all(block._compiled_call_impl is not None for block in model.generator.body)
+    assert list(model.state_dict()) == names
+
+
+def test_what_was_graphed_goes_on_without(recipe, tmp_path):
+    command = recipe(tmp_path / "run", 12)
+    assert main(command) == 0
+    last = tmp_path / "run" / "last.ckpt"
+    kept = torch.load(last, weights_only=True)
+    for group in (g for o in kept["optimizer_states"] for g in o["param_groups"]):
+        group["lr"] = torch.tensor(group["lr"])
+        if "capturable" in group:
+            group["capturable"] = True
+    torch.save(kept, last)
+    assert main([*command, "--ckpt_path", str(last), "--trainer.max_steps", "24"]) == 0
+    assert torch.load(last)["global_step"] == 24
+
+
+def test_float16_is_refused(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Trainer, "precision", "16-mixed")  # which only a GPU gets; a processor gets bf16 in its place
+    assert main(recipe(tmp_path / "run", 4)) == 1
+    assert "use bf16-mixed" in capsys.readouterr().err.splitlines()[-1]

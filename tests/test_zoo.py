@@ -145,6 +145,68 @@ def test_what_is_due_and_in_which_order(monkeypatch):
         assert names.index(f"{first}.yaml") < names.index(f"{then}.yaml")
 
 
+def noted(monkeypatch, *failing: str) -> list[str]:
+    """The stages that the queue works on, of which some fail; nothing is trained."""
+    done = []
+
+    def train(stage, options):
+        done.append(str(stage))
+        if str(stage) in failing:
+            raise ValueError("no")
+
+    monkeypatch.setattr(zoo, "train", train)
+    monkeypatch.setattr(zoo, "deliver", lambda stage, options: None)
+    return done
+
+
+def run_queue(monkeypatch, *names: str) -> int:
+    monkeypatch.setattr("sys.argv", ["zoo", *names, "--train", "x", "--val", "x"])
+    return zoo.main()
+
+
+def test_a_changed_recipe_and_a_named_one_begin_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
+    done, both = noted(monkeypatch), ["tiny/recipe-1.yaml", "tiny/recipe.yaml"]
+    assert run_queue(monkeypatch) == 0 and done == [], "weights are there, and nothing was begun"
+    assert run_queue(monkeypatch, "tiny") == 0 and done == both
+    assert run_queue(monkeypatch) == 0 and done == both, "all is over"
+
+    Path("runs/tiny/last.ckpt").touch()
+    (place / "recipe.yaml").write_text((place / "recipe.yaml").read_text().replace("max_steps: 300", "max_steps: 301"))
+    assert run_queue(monkeypatch) == 0 and done[2:] == both[1:], "only what changed"
+    assert not Path("runs/tiny/last.ckpt").exists() and len(list(Path("runs").glob("tiny.old-*/last.ckpt"))) == 1
+
+    Path("runs/tiny/last.ckpt").touch()
+    assert run_queue(monkeypatch, "tiny") == 0 and done[3:] == both
+    assert not Path("runs/tiny/last.ckpt").exists()
+
+
+def test_who_starts_from_what_failed_waits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
+    done = noted(monkeypatch, "tiny/recipe-1.yaml")
+    assert run_queue(monkeypatch, "tiny") == 1 and done == ["tiny/recipe-1.yaml"]
+    assert "waits for tiny/recipe-1.yaml" in Path("runs/zoo.log").read_text()
+    done = noted(monkeypatch)
+    assert run_queue(monkeypatch) == 0 and done == ["tiny/recipe-1.yaml", "tiny/recipe.yaml"], "both are still due"
+
+
+def test_ctrl_c_ends_the_queue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
+
+    def train(stage, options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning does
+
+    monkeypatch.setattr(zoo, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        run_queue(monkeypatch, "tiny")
+
+
 def test_a_second_queue_refuses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with zoo.alone(), pytest.raises(SystemExit, match="another queue"), zoo.alone():

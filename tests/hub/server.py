@@ -265,7 +265,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not exists and owner != user:
             raise _Refusal(403, f"You don't have the rights to create a model under the namespace {owner}")
         if not exists:
-            self.hub.add(name, {".gitattributes": b""}, wanted.get("visibility") == "private" or wanted.get("private") is True)
+            self.hub.add(
+                name, {".gitattributes": b""}, wanted.get("visibility") == "private" or wanted.get("private") is True
+            )
         return (409 if exists else 200, json.dumps({"url": f"{self.hub.url}/{name}"}).encode())
 
     def _validate(self):
