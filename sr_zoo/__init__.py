@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "hub", "list_models": "hub", "pull": "remote", "push": "publish", "upscale": "engine",
-    "consistent": "foreign",
+    "upscale_folder": "folder", "consistent": "foreign",
     "SuperResolver": "methods", "MSE": "methods", "AffMSE": "methods",
     "SoftGAN": "methods", "AffGAN": "methods", "AffDAE": "methods", "AffLL": "methods",
     "SRDataModule": "data", "Downsampler": "operators",

@@ -35,8 +35,11 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
         ridge: for a kernel too wide to be inverted, see :class:`~sr_zoo.operators.Downsampler`; the model's own if None.
 
     Raises:
-        UserError: a kernel, ridge or noise level that makes no sense; a kernel too wide to be inverted.
+        UserError: a kernel, ridge or noise level that makes no sense; a kernel too wide to be inverted; a model that was made for
+            noise by this already.
     """
+    if isinstance(model.consistency, Approximate):
+        raise UserError("see_through: this model was made for noise already; start from the one that it was made of")
     if not 0 <= noise_level <= MAX_NOISE:
         raise UserError(f"noise_level: {noise_level:g} is not between 0 and {MAX_NOISE:g} levels of 255")
     kernel = model.downsampler.kernel if kernel is None else read_kernel(kernel, model.scale)

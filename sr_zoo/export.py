@@ -32,8 +32,8 @@ def export(model, path: str | Path, opset: int = OPSET) -> Path:
 
     Raises:
         CheckpointError: the model cannot be loaded.
-        ExportError: a kernel that is not symmetric and separable, a ridge, a network that cannot be traced, another ending, a
-            place that cannot be written, or the packages of the extra ``onnx`` are missing.
+        ExportError: a kernel that is not symmetric and separable, a ridge, a model made for noise, a network that cannot be traced,
+            another ending, a place that cannot be written, or the packages of the extra ``onnx`` are missing.
     """
     path = expanded(path)
     if path.suffix.lower() != ".onnx":
@@ -57,6 +57,10 @@ class _Model(nn.Module):
 
     def __init__(self, model):
         super().__init__()
+        if not isinstance(model.consistency, tuple(part for _, part in CONSISTENCIES.items())):
+            raise ExportError(
+                "export: no graph can be written for a model made for noise; export the one that it was made of"
+            )
         self.generator = model.inference_generator
         self.operator = _Operator(model.downsampler)
         self.affine = isinstance(model.consistency, Affine)

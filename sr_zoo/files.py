@@ -37,7 +37,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        beside.chmod(0o666 & ~_mask())
+        beside.chmod(0o666 & ~_MASK)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}-"))
     try:
         yield beside
-        beside.chmod(0o777 & ~_mask())
+        beside.chmod(0o777 & ~_MASK)
         if path.exists():
             path.rmdir()  # os.replace puts a folder over an empty one on POSIX only
         os.replace(beside, path)
@@ -106,6 +106,10 @@ def exchange(one: str | Path, other: str | Path) -> None:
 
 
 def _mask() -> int:
+    """What permissions new files lack. It can only be read by setting it, which other threads' files would see: once."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_MASK = _mask()

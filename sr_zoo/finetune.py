@@ -197,7 +197,7 @@ def _begun(output: Path, source: Path, identity: dict, again: bool) -> dict | No
         return None
     if again:
         # What was measured of the earlier weights is not true of the next ones.
-        for name in ("results.json", *reversed(WRITTEN)):
+        for name in ("README.md", "results.json", *reversed(WRITTEN)):
             (output / name).unlink(missing_ok=True)
         shutil.rmtree(output / "work")
         return None

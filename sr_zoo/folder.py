@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from sr_zoo import distributed
 from sr_zoo.delivery import Delivery
 from sr_zoo.engine import Settings, Spread, upscale_pictures
@@ -178,13 +180,16 @@ def _upscale(job: Job, numbers: list[int], reading: Future, model, settings: Set
             final = behind.delivery.sized(done, picture)
             if len(job.targets) > 1:
                 spread.add(done.array)
-            deviation = spread.deviation if spread.count == len(job.targets) > 1 else None
+            levels = 255 / np.iinfo(done.array.dtype).max
+            deviation = spread.deviation * levels if spread.count == len(job.targets) > 1 else None
             result = Result.of(job.source, target, picture, done, final, deviation)
         except Exception as error:
             if _no_memory(error) and behind.waiting:
                 behind.finish(0)  # what waits to be written may be what is lacking
                 continue
-            return behind.tell(_failed(job.source, target, error))
+            for number in left:
+                behind.tell(_failed(job.source, job.targets[number], error))
+            return
         left.pop(0)
         behind.write(result, final, picture, chosen)
 

@@ -202,7 +202,8 @@ def _is_exact(device: str) -> bool:
     return _PRODUCTS[device].fp32_precision == "ieee"
 
 
-_PRODUCTS = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}
+# Older torch has no switch for the processor's.
+_PRODUCTS = {"cuda": torch.backends.cuda.matmul, "cpu": getattr(torch.backends.mkldnn, "matmul", None)}
 
 
 @contextlib.contextmanager
@@ -214,7 +215,7 @@ def _switched(x: Tensor):
 @contextlib.contextmanager
 def full_products():
     """No TF32 or bf16 inside float32 matrix products; afterwards all is as the user set it."""
-    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch before 2.9
+    if not all(hasattr(backend, "fp32_precision") for backend in _PRODUCTS.values()):  # torch before 2.9
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
@@ -223,7 +224,7 @@ def full_products():
             torch.set_float32_matmul_precision(before)
         return
     # Each backend by itself: the older, common switches refuse to be read once a user has set these.
-    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    backends = _PRODUCTS.values()
     before = [b.fp32_precision for b in backends]
     try:
         for backend in backends:

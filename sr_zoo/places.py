@@ -201,16 +201,21 @@ class Remote:
         try:
             self.fs.put_file(str(local), beside)
             try:
-                self.fs.mv(beside, path)
+                return self.fs.mv(beside, path)
             except Exception:  # not every file system renames over a file, and each says so by an error of its own
                 if not self.fs.exists(path):
                     raise
-                self.fs.rm_file(path)
-                self.fs.mv(beside, path)
         except BaseException:  # Ctrl-C too: what is half uploaded goes; raised again
             with contextlib.suppress(Exception):  # clearing away must not hide why
                 self.fs.rm_file(beside)
             raise
+        try:  # from here on there may be no other copy: it stays, whatever happens
+            self.fs.rm_file(path)
+            self.fs.mv(beside, path)
+        except Exception as error:
+            raise PlaceError(
+                f"{path}: could not be replaced ({one_line(error)}); what should be there is {beside}"
+            ) from None
 
     @contextlib.contextmanager
     def _temporary(self, path: str) -> Iterator[Path]:
@@ -227,6 +232,8 @@ def _explained(path: str, missing: str = "no such file") -> Iterator[None]:
     """Whatever a file system raises becomes one line that names ``path``."""
     try:
         yield
+    except PlaceError:
+        raise
     except FileNotFoundError:
         raise PlaceError(f"{path}: {missing}") from None
     except PermissionError as error:

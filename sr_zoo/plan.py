@@ -16,6 +16,9 @@ class TargetError(UserError):
     """Pictures cannot all go where they should; the message names the option or file and says what to do."""
 
 
+ALIKE = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One picture: where it is, and where it, or each of its samples, goes. Paths or URLs.
@@ -71,7 +74,7 @@ def plan(
         all_frames: make each frame or page a picture of its own, ``NAME_x4_1.png`` and so on.
 
     Raises:
-        TargetError: two pictures would go to one place, or one onto an input.
+        TargetError: two pictures would go to one place, or one onto an input; ``output`` has another suffix than ``suffix``.
         PlaceError: an input or the output cannot be reached.
     """
     folders = {i for i in inputs if place(i).is_folder(i)}
@@ -81,6 +84,9 @@ def plan(
         raise TargetError(f"{min(folders)}: is a folder; give --output, the folder for the upscaled pictures")
     if into and isinstance(place(output), Local) and os.path.isfile(output):
         raise TargetError(f"--output {output}: is a file; several pictures need a folder")
+    own = posixpath.splitext(output or "")[1].lower()
+    if suffix and output is not None and not into and ALIKE.get(own, own) != ALIKE.get(suffix, suffix):
+        raise TargetError(f"--output {output}: is no {suffix} file, as --format says; leave one of the two out")
     planned, pairs = Plan(folders=len(folders)), []
     naming = _Naming(scale if isinstance(scale, str) else f"x{scale}", suffix)
     for source in inputs:
@@ -133,11 +139,12 @@ def _check(jobs: list[Job]) -> None:
     taken, inputs = {}, {place(job.source).identity(job.source) for job in jobs} - {None}
     for job in jobs:
         for target in job.targets:
-            if target in taken:
+            key = place(target).absolute(target)
+            if key in taken:
                 raise TargetError(
-                    f"{target}: both {taken[target]} and {job.source} would go there; upscale them one by one with --output"
+                    f"{target}: both {taken[key]} and {job.source} would go there; upscale them one by one with --output"
                 )
-            taken[target] = job.source
+            taken[key] = job.source
             if place(target).identity(target) in inputs:
                 raise TargetError(f"{target}: is an input and would be overwritten; give another --output")
 

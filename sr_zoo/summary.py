@@ -7,6 +7,7 @@ from pathlib import Path
 from sr_zoo.engine import Upscaled
 from sr_zoo.errors import percent
 from sr_zoo.files import whole
+from sr_zoo.places import place
 from sr_zoo.raster import Picture
 
 __all__ = ["Result", "Summary", "write_report"]
@@ -32,7 +33,7 @@ class Result:
         lr_psnr: dB between the downsampled float output and the input.
         lr_psnr_8bit: the same for the saved file.
         seconds: of computing, without reading and writing.
-        spread: of a picture's samples, with the last of them: mean standard deviation of a pixel, in levels.
+        spread: of a picture's samples, with the last of them: mean standard deviation of a pixel, in levels of 255.
         notes: what a user should know of how the picture was read.
     """
 
@@ -139,10 +140,19 @@ class Summary:
 def write_report(path: str | Path, summary: Summary) -> None:
     """A table of all results as CSV, a row each, sorted by source; it appears whole or not at all.
 
+    Args:
+        path: or a URL that fsspec understands.
+
     Raises:
         OSError: the place cannot be written.
+        PlaceError: that of the URL cannot be reached.
     """
-    with whole(path) as beside, beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    path = str(path)
+    with (
+        place(path).stored(path) as local,
+        whole(local) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         table = csv.writer(file)
         table.writerow(("source", "target", "state", "width", "height", "samples", *_FIGURES, "reason"))
         for r in sorted(summary.results, key=lambda r: (r.source, r.target)):

@@ -191,6 +191,7 @@ def test_nothing_is_overwritten_by_a_failure(capsys, checkpoint, tmp_path):
         (["upscale", "{photo}", "{photo}", "-o", "{photo}", "--model", "{model}"], 2, "is a file; several pictures"),
         (["upscale", "{photo}", "x/photo.png", "-o", "{out}", "--model", "{model}"], 2, "both"),
         (["upscale", "{photo}", "--samples", "2", "--model", "{model}"], 2, "takes no noise"),
+        (["upscale", "{photo}", "--samples", "2"], 2, "--samples: affmse-x4 takes no noise"),
         (["upscale", "{photo}", "{photo}.jpg", "--model", "{model}"], 1, "no such file"),
         (["upscale", "{dir}/photo.bmp", "{photo}", "--model", "{model}"], 2, "photo_x4.png: both"),
         (["upscale", "{photo}", "{dir}/photo_x4.png", "--model", "{model}"], 2, "is an input and would be overwritten"),

@@ -134,6 +134,12 @@ def test_what_makes_no_sense_is_one_line(model, tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_what_was_made_for_noise_is_not_made_for_more(model):
+    noisy = model.see_through("box").see_through(noise_level=5)
+    with pytest.raises(UserError, match="made for noise already"):
+        noisy.see_through("box")
+
+
 def test_a_kernel_by_name_stays_a_name():
     assert read_kernel("gaussian:1.2", 4) == "gaussian:1.2"
     assert np.sum(read_kernel(SPOT, 4)) == pytest.approx(1)

@@ -103,6 +103,7 @@ def lopsided():
     [
         (lambda: AffMSE(ridge=0.01, generator=TINY), "m.onnx", {}, r"a ridge \(0.01\)"),
         (lopsided, "m.onnx", {}, "not symmetric and separable"),
+        (lambda: AffMSE(generator=TINY).see_through(noise_level=5), "m.onnx", {}, "made for noise"),
         (lambda: AffMSE(generator=TINY), "m.pt", {}, "m.pt: .* end in .onnx"),
         (lambda: AffMSE(generator=TINY), "m.onnx", {"opset": 12}, "opset: 12"),
         (lambda: AffMSE(generator=TINY), "file/m.onnx", {}, "m.onnx: cannot be written"),

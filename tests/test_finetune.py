@@ -116,9 +116,11 @@ def test_done_is_told_and_other_settings_need_again(checkpoint, folder, tmp_path
         Image.new("RGB", (99, 99)).save(folder / "new.png")
         with pytest.raises(sr_zoo.errors.UserError, match=r"differs \(pictures\)"):
             finetune(checkpoint, folder, tmp_path / "out", **QUICK)
-    (tmp_path / "out" / "results.json").write_text("[]")  # what a benchmark of the earlier weights left
+    for name in ("results.json", "README.md"):  # what a benchmark of the earlier weights left, and their card
+        (tmp_path / "out" / name).write_text("[]")
     finetune(checkpoint, folder, tmp_path / "out", **{**QUICK, "learning_rate": 1e-3}, again=True)
     assert not same(kept, weights(tmp_path / "out")) and not (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out" / "README.md").exists()
 
 
 def test_nothing_worse_is_written_unsaid(checkpoint, folder, tmp_path, capsys):

@@ -256,6 +256,34 @@ def test_samples_that_are_missing_are_made_again(photos, tmp_path):
     spreads = {r.target: r.spread for r in summary.results}
     assert spreads[f"{tmp_path}/out/a_x4_3.png"] == pytest.approx(stack.std(0).mean(), rel=1e-3)
     assert spreads[f"{tmp_path}/out/a_x4_2.png"] is None
+    # In levels of 255 also where there are more of them.
+    eight, sixteen = tmp_path / "eight.png", tmp_path / "sixteen.png"
+    grey = np.random.default_rng(0).integers(40, 200, (12, 16), dtype=np.uint8)
+    Image.fromarray(grey).save(eight)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(sixteen)
+    one, other = (upscale_jobs(plan([str(p)], None, 4, 3).jobs, noisy, FLOAT).results[-1].spread for p in (eight, sixteen))
+    assert one == pytest.approx(other, rel=0.1) and one > 0.1
+
+
+def test_every_sample_of_a_broken_picture_is_told_of(photos, model, tmp_path):
+    (photos / "a.png").write_bytes(b"nonsense")
+    told = []
+    summary = upscale_jobs(
+        plan([str(photos / "a.png")], str(tmp_path / "out") + "/", 4, 3).jobs, model, FLOAT, report=told.append
+    )
+    assert summary.count("failed") == len(told) == 3 and len({r.target for r in told}) == 3
+
+
+def test_a_report_goes_where_a_url_says(photos, model, tmp_path, monkeypatch):
+    from sr_zoo.summary import write_report
+
+    monkeypatch.chdir(tmp_path)
+    summary = upscale_folder(photos, tmp_path / "out", model, FLOAT)
+    for path in ("memory://reports/x.csv", str(tmp_path / "x.csv")):
+        write_report(path, summary)
+    memory = fsspec.filesystem("memory")
+    assert memory.cat("/reports/x.csv") == (tmp_path / "x.csv").read_bytes()
+    assert not (tmp_path / "memory:").exists()
 
 
 def test_a_folder_elsewhere_gives_the_same(photos, model, tmp_path):

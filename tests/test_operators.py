@@ -283,6 +283,26 @@ if "medium" in {setting!r}:
     assert done.returncode == 0, done.stderr
 
 
+def test_torch_without_a_switch_for_the_processor():
+    code = """
+import torch
+real = torch.backends.mkldnn
+class Old:
+    def __getattr__(self, name):
+        if name == "matmul":
+            raise AttributeError(name)
+        return getattr(real, name)
+torch.backends.mkldnn = Old()
+torch.set_float32_matmul_precision("medium")
+from sr_zoo.operators import Downsampler
+operator, x = Downsampler(), torch.rand(3, 9, 70)
+error = float((operator.A(operator.project(torch.rand(3, 36, 280), x)) - x).abs().max())
+assert error < 1e-6 and torch.get_float32_matmul_precision() == "medium"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_gram_kernel_is_the_autocorrelation():
     """By the sum that defines it; also for kernels shorter than the scale."""
     for taps, stride in ((torch.rand(5, 8, dtype=torch.float64), (3, 2)), (torch.rand(2, 7, dtype=torch.float64), (3, 3))):

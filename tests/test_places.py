@@ -31,6 +31,16 @@ class Renaming(MemoryFileSystem):
         raise OSError("connection lost")
 
 
+class Torn(MemoryFileSystem):
+    """Does not rename over a file, and then not at all."""
+
+    protocol = "torn"
+    store, pseudo_dirs = {}, [""]
+
+    def mv(self, old, new, **options):
+        raise FileExistsError(new) if self.exists(new) else OSError("connection lost")
+
+
 class Stubborn(MemoryFileSystem):
     """Does not rename over a file."""
 
@@ -141,6 +151,21 @@ def test_the_new_file_takes_the_place_of_the_old_everywhere(picture):
     with there.fetched("stubborn://b/a.png") as local:
         assert open_picture(local).size == (56, 8)
     assert len(Stubborn.store) == 1
+
+
+def test_when_the_old_file_is_gone_the_new_one_stays_beside(picture):
+    fsspec.register_implementation("torn", Torn, clobber=True)
+    there = place("torn://b")
+    there.fs.pipe_file("torn://b/a.png", b"old")
+    with (
+        pytest.raises(
+            PlaceError, match=r"^torn://b/a.png: could not be replaced .*; what should be there is torn://b/.a.png-"
+        ) as told,
+        there.stored("torn://b/a.png") as local,
+    ):
+        write_picture(local, picture)
+    with there.fetched(str(told.value).rsplit(" ", 1)[1]) as local:
+        assert open_picture(local).size == (56, 40)
 
 
 def test_object_stores_are_written_in_one_go(memory, picture, monkeypatch):

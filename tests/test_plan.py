@@ -79,6 +79,22 @@ def test_no_target_is_an_input_under_another_name(tree, tmp_path):
         plan([str(tree)], str(tmp_path / "out"), 4)
 
 
+def test_two_spellings_of_a_place_are_one(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tree)
+    (tree / "a.jpg").write_bytes(b"")
+    for one, other in (("a.png", "./a.jpg"), ("a.png", str(tree / "a.jpg"))):
+        with pytest.raises(TargetError, match="a_x4.png: both a.png and .*a.jpg would go there"):
+            plan([one, other], None, 4)
+
+
+def test_an_output_has_the_suffix_that_is_asked_for(tree, tmp_path):
+    one, out = str(tree / "a.png"), str(tmp_path / "b")
+    with pytest.raises(TargetError, match=r"b.png: is no .webp file, as --format says"):
+        plan([one], f"{out}.png", 4, suffix=".webp")
+    for name, suffix in (("b.png", ".png"), ("b.JPEG", ".jpg"), ("b.tiff", ".tif"), ("b/", ".webp")):
+        assert plan([one], str(tmp_path) + f"/{name}", 4, suffix=suffix).jobs
+
+
 def test_samples_are_numbered(tree, tmp_path):
     jobs = plan([str(tree / "a.png")], None, 4, samples=10).jobs
     assert jobs == [Job(f"{tree}/a.png", tuple(f"{tree}/a_x4_{i:02}.png" for i in range(1, 11)))]

@@ -154,7 +154,8 @@ def _upscale(options) -> int:
     model = see(options.model or default_model(4))
     delivery = Delivery(options.outscale, options.size, chosen if choosing else None, options.quality, options.max_pixels)
     if options.samples and not model.noise_channels:
-        raise UsageError(f"--samples: {options.model} takes no noise, its samples would all be the same")
+        name = options.model or default_model(4)
+        raise UsageError(f"--samples: {name} takes no noise, its samples would all be the same; try --model affgan-x4")
     try:
         planned = plan(
             options.inputs, options.output, delivery.label(model.scale), options.samples, options.recursive,
