@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def main() -> None:
             data.cache_dir = temporary + "/cache"
         models, rows = {}, {}
         for name, spec in NETWORKS.items():
-            models[name], rows[name] = trained(name, spec, data, options.seconds, options.runs)
+            models[name], row = trained(name, lambda s=spec: make(s), data, options.seconds, options.runs)
+            rows[name] = {"generator": spec, **row}
             print(f"{name}: {rows[name]}", flush=True)
     models[BASE], rows[BASE] = sr_zoo.load(BASE), {}
     sizes = {name: size(model) for name, model in models.items()}
@@ -82,28 +84,40 @@ def main() -> None:
     draw(options.output)
 
 
-def make(spec: dict) -> AffMSE:
-    return AffMSE(
-        generator=spec, objective={"loss": "l1"}, optimizer="muon", learning_rate=2e-3, warmup_steps=100, ema_decay=0.998
-    )
+def make(spec: dict, **changed) -> AffMSE:
+    settings = {
+        "objective": {"loss": "l1"},
+        "optimizer": "muon",
+        "learning_rate": 2e-3,
+        "warmup_steps": 100,
+        "ema_decay": 0.998,
+    }
+    return AffMSE(generator=spec, **{**settings, **changed})
 
 
-def trained(name: str, spec: dict, data: SRDataModule, seconds: float, runs: Path) -> tuple[AffMSE, dict]:
+def trained(
+    name: str,
+    make: Callable[[], AffMSE],
+    data: SRDataModule,
+    seconds: float,
+    runs: Path,
+    callbacks: tuple[Callback, ...] = (),
+) -> tuple[AffMSE, dict]:
     """The model after ``seconds`` of training and its figures; both are kept, and taken from there the next time."""
     figures = runs / name / "figures.json"
     row = json.loads(figures.read_text()) if figures.is_file() else {}
     if row.get("seconds") != seconds:
         shutil.rmtree(runs / name, ignore_errors=True)
-        step = step_seconds(make(spec), data)
+        step = step_seconds(make(), data)
         row = {"seconds": seconds, "seconds_per_step": step, "steps": max(2, round(seconds / step))}
         keep(figures, row)
-    model = experiment.train(name, lambda: make(spec), data, row["steps"], runs)
+    model = experiment.train(name, make, data, row["steps"], runs, callbacks=callbacks)
     if "psnr" not in row:
         trainer = Trainer(accelerator="cpu", devices=1, precision="32-true", logger=False, enable_progress_bar=False,
                           enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
         row["psnr"] = trainer.validate(model, datamodule=data, verbose=False)[0]["val/psnr"]
         keep(figures, row)
-    return model.eval(), {"generator": spec, **row}
+    return model.eval(), row
 
 
 def keep(path: Path, row: dict) -> None:
