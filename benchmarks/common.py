@@ -1,16 +1,28 @@
 """What the benchmark scripts share."""
 
+import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from sr_zoo.files import whole
 
-__all__ = ["RESULTS", "ROOT", "spawn", "write_json"]
+__all__ = ["RESULTS", "ROOT", "parsed", "spawn", "write_json"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; with ``--quick``, what has a place of its own by default goes to a temporary one: it is no result."""
+    options = parser.parse_args(arguments)
+    for name in ("output", "runs"):
+        place = parser.get_default(name)
+        if options.quick and place is not None and getattr(options, name) == place:
+            setattr(options, name, Path(tempfile.mkdtemp(prefix="quick-")) / place.name)
+    return options
 
 
 def write_json(path: Path, content) -> None:

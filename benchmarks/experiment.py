@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.common import RESULTS, ROOT, parsed
 from sr_zoo.data import SRDataModule
 from sr_zoo.files import whole
 from sr_zoo.generators import start_from
@@ -32,7 +32,7 @@ def options(name: str, doc: str, data: str) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="train all methods anew")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / name)
     parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json")
-    given = parser.parse_args()
+    given = parsed(parser)
     if given.again:
         shutil.rmtree(given.runs, ignore_errors=True)
     return given
@@ -69,7 +69,7 @@ def train(
             accelerator="cpu", devices=1, precision="bf16-mixed", max_steps=steps, logger=False, enable_checkpointing=False,
             enable_model_summary=False, callbacks=[*callbacks, Resume(str(last.parent), 500)], limit_val_batches=0,
         )  # fmt: skip
-        trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
         with whole(done) as beside:
             trainer.save_checkpoint(beside)
         last.unlink(missing_ok=True)

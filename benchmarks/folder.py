@@ -25,7 +25,7 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
 import sr_zoo
-from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.common import RESULTS, ROOT, parsed, write_json
 from sr_zoo.folder import upscale_folder
 from sr_zoo.picture import find_pictures, read_picture, write_picture
 from sr_zoo.tiles import run_network
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, default=ROOT / "examples", help="folder to cut the small pictures from")
     parser.add_argument("--quick", action="store_true", help="few pictures, one repetition: only to see that it runs")
     parser.add_argument("--output", type=Path, default=RESULTS / "folder.json")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     count, singles, repeats = (8, 1, 1) if options.quick else (200, 10, 2)
     model = sr_zoo.load(MODEL)
     with tempfile.TemporaryDirectory() as place:

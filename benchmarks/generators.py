@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sr_zoo
 from benchmarks import experiment
-from benchmarks.common import RESULTS, ROOT, write_json
+from benchmarks.common import RESULTS, ROOT, parsed, write_json
 from benchmarks.speed import medians
 from sr_zoo import AffMSE, SRDataModule
 from sr_zoo.files import whole
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="train all anew")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generators")
     parser.add_argument("--output", type=Path, default=RESULTS / "generators" / "results.json")
-    options = parser.parse_args()
+    options = parsed(parser)
     if options.again:
         shutil.rmtree(options.runs, ignore_errors=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -5,7 +5,7 @@ of resident memory is read when it has ended; the file is then read back row by 
 """
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,10 +41,13 @@ def run(side: int, model: str, suffix: str) -> dict:
         make(source, side)
         command = [sys.executable, "-m", "sr_zoo", "upscale", str(source), "-o", str(target), "--model", model]
         started = time.perf_counter()
-        printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-        seconds = time.perf_counter() - started
-        # The largest of the processes that have ended: this one is the only one.
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            printed = process.stdout.read()
+            _, status, used = os.wait4(process.pid, 0)  # what this process took, whatever others did
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+        seconds, peak = time.perf_counter() - started, used.ru_maxrss * 1024
         print(printed.strip().replace(folder, ""))
         network = load(model)
         saved = open_picture(target, max_pixels=2**62)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS, write_json
+from benchmarks.common import RESULTS, parsed, write_json
 from sr_zoo import Downsampler
 
 SCALE, TAPS, SIZE = 4, 5, 24
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see that it runs")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--output", type=Path, default=RESULTS / "learned_pinv.json")
-    options = parser.parse_args()
+    options = parsed(parser)
     steps = 20 if options.quick else options.steps
     started = time.perf_counter()
     operator = Downsampler("gaussian:1.09:9", SCALE)

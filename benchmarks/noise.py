@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import sr_zoo
-from benchmarks.common import RESULTS, write_json
+from benchmarks.common import RESULTS, parsed, write_json
 from sr_zoo import metrics
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import find_pictures, read_picture
@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--model", default="affmse-x4", help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS / "noise.json", metavar="FILE.json")
     parser.add_argument("--quick", action="store_true", help="two drawn pictures: only to see that it runs; needs no photos")
-    options = parser.parse_args()
+    options = parsed(parser)
     if options.data is None and not options.quick:
         raise SystemExit("--data: give a folder of photos (or --quick, which needs none)")
     model = sr_zoo.load(options.model)
     pictures = drawn() if options.quick else [_tensor(read_picture(p)) for p in find_pictures(options.data)]
-    pictures = [middle(p, (64 if options.quick else SIDE) // model.scale * model.scale) for p in pictures]
+    pictures = [middle(p, 64 if options.quick else SIDE, model.scale) for p in pictures]
     rows = [measure(model, pictures, kind, amount) for kind, amount in INPUTS]
     write_json(options.output, {"model": options.model, "pictures": len(pictures), "inputs": rows})
     for row in rows:
@@ -104,9 +104,11 @@ def drawn() -> list[Tensor]:
     ]
 
 
-def middle(picture: Tensor, side: int) -> Tensor:
-    top, left = ((n - side) // 2 for n in picture.shape[-2:])
-    return picture[..., top : top + side, left : left + side]
+def middle(picture: Tensor, side: int, multiple: int) -> Tensor:
+    """At most ``side`` pixels of it either way, by ``multiple``."""
+    height, width = (min(n, side) // multiple * multiple for n in picture.shape[-2:])
+    top, left = ((n - cut) // 2 for n, cut in zip(picture.shape[-2:], (height, width)))
+    return picture[..., top : top + height, left : left + width]
 
 
 def _tensor(picture: np.ndarray) -> Tensor:

@@ -222,10 +222,11 @@ def draw(results: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    rows = {name: row for name, row in results["rows"].items() if "Set5" in row["after"]}
+    if not rows:
+        return
     figure, axes = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
-    for number, (name, row) in enumerate(results["rows"].items()):
-        if "Set5" not in row["after"]:
-            continue
+    for number, (name, row) in enumerate(rows.items()):
         quality = row.get("before", row["after"])["Set5"]
         seconds = min(row["seconds_per_megapixel"].values())
         dots = axes.scatter(

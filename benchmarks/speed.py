@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 import sr_zoo
-from benchmarks.common import RESULTS, write_json
+from benchmarks.common import RESULTS, ROOT, parsed, write_json
 from sr_zoo import SRDataModule, _bands
 from sr_zoo.crops import Crops
 from sr_zoo.optimizers import make_optimizers
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small pictures, few repetitions: only to see that it runs")
     parser.add_argument("--output", type=Path, default=RESULTS / "speed.json")
-    options = parser.parse_args()
+    options = parsed(parser)
     side, repeats = (64, 2) if options.quick else (512, 7)
     model = sr_zoo.load("affmse-x4")
     results = {
@@ -66,9 +67,10 @@ def data(model, repeats: int) -> dict:
         random = np.random.default_rng(0)
         for i in range(4):
             write_picture(Path(folder) / f"photos/{i}.png", random.integers(0, 256, (720, 1080, 3), dtype=np.uint8))
-        module = SRDataModule(f"{folder}/photos", None, 7, 192, cache_dir=f"{folder}/cache")
+        recipe = yaml.safe_load((ROOT / "checkpoints" / "affmse-x4" / "recipe.yaml").read_text())["data"]
+        module = SRDataModule(f"{folder}/photos", cache_dir=f"{folder}/cache", **recipe)
         module.setup("fit")
-        crops = Crops(module.train_pictures, module.crop_size, module.draw, 0)
+        crops = Crops(module.train_pictures, module.crop_size, module.draw, 0, module.augment, module.reduced)
         numbers = iter(range(10**9))
 
         def cut() -> torch.Tensor:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, spawn, write_json
+from benchmarks.common import RESULTS, ROOT, parsed, spawn, write_json
 from benchmarks.contenders import OURS, contenders
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "speed_peers.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--picture", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parsed(parser)
     if options.child:
         print(json.dumps(child(options)))
         return

@@ -24,7 +24,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from benchmarks.common import RESULTS, write_json
+from benchmarks.common import RESULTS, parsed, write_json
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.files import whole
 from sr_zoo.objectives import OBJECTIVES
@@ -96,10 +96,12 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="train all methods anew")
     parser.add_argument("--only", nargs="+", choices=list(METHODS), help="these methods only")
     parser.add_argument("--output", type=Path, default=RESULTS / "swiss_roll.json")
-    options = parser.parse_args()
+    options = parsed(parser)
     trials, share = (2, 0.002) if options.quick else (TRIALS, 1.0)
-    kept = json.loads(options.output.read_text()) if options.output.exists() and not options.again else {}
+    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
     rows, curves = kept.get("rows", {}), kept.get("curves", {})
+    for name in (options.only or list(rows)) if options.again else ():
+        rows.pop(name, None)
     density = Density(500 if options.quick else DENSITY_POINTS)
     torch.manual_seed(1)
     test = Average().A(roll(100 if options.quick else TEST_POINTS))
@@ -113,14 +115,15 @@ def main() -> None:
         settings = dict(METHODS[name])
         started = time.perf_counter()
         method = Method(settings.pop("consistency"), settings.pop("objective"), trials)
-        method.train_all(max(4, round(settings.pop("steps") * share)), name, **settings)
+        steps = max(4, round(settings.pop("steps") * share))
+        method.train_all(steps, name, **settings)
         # In float64, so that the projection's own rounding is not what is measured.
         sr = method(test.double()[:, None].expand(-1, trials, -1))
         entropy = -density.log_prob(sr).mean(0)
         error = (Average().A(sr) - test.double()[:, None]).square().mean((0, 2))
         rows[name] = {
             "H": float(entropy.mean()), "H_std": float(entropy.std()), "H_trials": entropy.tolist(),
-            "consistency": float(error.mean()), "seconds": time.perf_counter() - started, "steps": METHODS[name]["steps"],
+            "consistency": float(error.mean()), "seconds": time.perf_counter() - started, "steps": steps,
         }  # fmt: skip
         curves[name] = method(line.double()[:, None].expand(-1, trials, -1))[:, 0].tolist()
         print(

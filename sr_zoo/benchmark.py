@@ -57,6 +57,8 @@ def benchmark(
     rows = []
     for name, model, scale in runs:
         network = model if isinstance(model, nn.Module) else model(scale)
+        if progress and network.downsampler.kernel != "bicubic":
+            progress(f"{name} ×{scale}: is for inputs of another kernel; these are bicubic ones, as for all models")
         for set_name, paths in pictures.items():
             if progress:
                 progress(f"{name} ×{scale} on {set_name}: {len(paths)} pictures")

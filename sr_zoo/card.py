@@ -28,11 +28,14 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
-    rows = json.loads((folder / "results.json").read_text())
+    rows = _own(json.loads((folder / "results.json").read_text()), folder.name)
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
     generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
     settings = ", ".join(f"{k} {_said(v)}" for k, v in config["objective"].items() if k != "name")
+    kernel = config["kernel"]
+    if isinstance(kernel, list):
+        kernel = f"measured {len(kernel)}×{len(kernel[0])}"
     part = CONSISTENCIES[config["consistency"]["name"]]
     picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
     story = f"{story}\n\n" if story else ""
@@ -48,7 +51,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
 
 {config["method"]} ×{scale}: generator *{config["generator"]["name"]}* ({generator}; {rows[0]["parameters"]:,} parameters),
 consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
-operator *{config["kernel"]}*. {part.promise}
+operator *{kernel}*. {part.promise}
 
 ```python
 import sr_zoo
@@ -76,13 +79,19 @@ setting.
 
 ## Limits
 
-The operator is known to the model: it was trained on pictures that were downsampled by the *{config["kernel"]}* kernel
+The operator is known to the model: it was trained on pictures that were downsampled by the *{kernel}* kernel
 and then rounded, nothing else. JPEG artefacts, noise or another blur in the input are taken for evidence and kept.
 
 ## Citation
 
 Sønderby, Caballero, Theis, Shi, Huszár: Amortised MAP Inference for Image Super-resolution, ICLR 2017, arXiv 1610.04490.
 """
+
+
+def _own(rows: list[dict], name: str) -> list[dict]:
+    """Those of the model, where others were measured beside it: by its name, or else it is the first."""
+    names = [row.get("model") for row in rows]
+    return [row for row in rows if row.get("model") == (name if name in names else names[0])]
 
 
 def addressed(card: str, repo: str) -> str:

@@ -125,4 +125,8 @@ def test_a_card_says_what_its_recipe_says(tmp_path):
     recipe["model"]["init_args"].update(schedule="constant", ema_decay=0.0)
     recipe["trainer"]["accelerator"] = "gpu"
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert "muon at 0.002 constant,\nbf16-mixed, on a GPU;" in model_card(folder, "", "mit")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "kernel": [[0.25, 0.25]] * 3}))
+    card = model_card(folder, "", "mit")
+    assert "muon at 0.002 constant,\nbf16-mixed, on a GPU;" in card
+    assert "operator *measured 3×2*" in card and "0.25" not in card

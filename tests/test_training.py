@@ -239,7 +239,7 @@ PRIORS = {
 
 
 @pytest.mark.parametrize("method", PRIORS)
-def test_priors_and_generators_learn_in_turn(method, recipe, tmp_path):
+def test_priors_and_generators_learn_in_turn(method, recipe, tmp_path, checkpoint):
     """For prior_start steps the prior alone, then the generator each prior_steps; and the prior is kept beside the generator."""
     made = {"method": method, "objective": PRIORS[method], "optimizer": "adam", "prior_steps": 3, "warmup_steps": 1}
     where = tmp_path / "run"
@@ -255,6 +255,14 @@ def test_priors_and_generators_learn_in_turn(method, recipe, tmp_path):
     assert all(torch.equal(v, second[k]) for k, v in first.objective.state_dict().items() if "network" in k)
     moved = load_file(more / "best" / "model.safetensors")
     assert any(not torch.equal(v, moved[k]) for k, v in first.generator.state_dict().items())
+
+    # The generator of one model, the prior of another.
+    mixed = tmp_path / "mixed"
+    command = recipe(mixed, 4, **{**made, "prior_steps": 0, "learning_rate": 0.0})
+    assert main([*command, "--weights", str(checkpoint), "--prior", str(where / "best")]) == 0
+    for name, source in (("model", checkpoint), ("prior", where / "best")):
+        one, two = (load_file(folder / f"{name}.safetensors") for folder in (source, mixed / "best"))
+        assert all(torch.equal(v, two[k]) for k, v in one.items() if name == "model" or "network" in k)
 
 
 def test_prior_alone_leaves_the_generator_as_it_was(recipe, tmp_path, checkpoint):

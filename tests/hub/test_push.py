@@ -295,6 +295,9 @@ def test_the_jobs_of_the_readme(hub, cache, tmp_path, monkeypatch, picture):
         and "My own photos of my garden." in card
         and 'sr_zoo.load("me/mine")' in card
     )
+    # The row of affmse-x4, which was measured beside it, is none of its own.
+    assert [card.count(f"| {name} |") for name in ("Set5", "Set14", "BSD100")] == [1, 1, 1]
+    assert [card.count(f"name: {name}\n") for name in ("Set5", "Set14", "BSD100")] == [1, 1, 1]
     assert set(published(hub, "me/mine")) == {"README.md", "config.json", "model.safetensors", "recipe.yaml", "results.json"}
 
 
