@@ -173,11 +173,12 @@ def draw(results: Path) -> None:
     content = json.loads(results.read_text())
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     for axes, precision in zip(figure.subplots(1, 2, sharey=True), ("bf16", "float32")):
-        for name, row in content["rows"].items():
-            if "psnr" in row:
-                x = row[f"seconds_per_megapixel_{precision}"]
-                axes.plot(x, row["psnr"], "o")
-                axes.annotate(name, (x, row["psnr"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        trained = [(row["psnr"], name, row) for name, row in content["rows"].items() if "psnr" in row]
+        for place, (psnr, name, row) in enumerate(sorted(trained, reverse=True)):
+            x = row[f"seconds_per_megapixel_{precision}"]
+            axes.plot(x, psnr, "o", label=f"{place + 1}  {name}")
+            axes.annotate(place + 1, (x, psnr), xytext=(0, 5), textcoords="offset points", fontsize=8, ha="center")
+        axes.legend(fontsize=8, loc="best")
         axes.set_xlabel(f"seconds per megapixel of output, {precision}, {content['threads']} thread(s)")
         axes.margins(x=0.25)
     figure.axes[0].set_ylabel(f"Y-PSNR on held-out pictures after {content['seconds_each']:.0f} s of training, dB")

@@ -106,6 +106,7 @@ def pages() -> dict[Path, str]:
         "weights": tables.weights_of_others(),
         "ensemble": tables.ensemble(),
         "generators": tables.generators(),
+        "settings": tables.settings(),
         "curves": tables.curves(),
     }.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

@@ -7,7 +7,7 @@ from benchmarks.common import RESULTS
 from benchmarks.contenders import OURS
 from sr_zoo.errors import percent
 
-__all__ = ["curves", "ensemble", "generators", "weights_of_others"]
+__all__ = ["curves", "ensemble", "generators", "settings", "weights_of_others"]
 
 SETS = ("Set5", "Set14", "BSD100")
 
@@ -72,7 +72,24 @@ def generators() -> str:
         )
     text = (
         f"Each trained for {results['seconds_each']:g} seconds, PSNR on held-out photos (thread{'s' * (results['threads'] > 1)}: "
-        f"{results['threads']}; `python -m benchmarks.generators`): so short a time favours what learns fast."
+        f"{results['threads']}; `python -m benchmarks.generators`)"
+    )
+    text += ": so short a time favours what learns fast." if results["seconds_each"] < 600 else "."
+    return "\n".join([*lines, "", textwrap.fill(text, 125)])
+
+
+def settings() -> str:
+    results = json.loads((RESULTS / "settings.json").read_text())
+    (first, base), *others = results["rows"].items()
+    lines = ["| | s/step | steps | PSNR |", "|---|---|---|---|"]
+    lines += [f"| {first} | {base['seconds_per_step']:.3f} | {base['steps']} | {base['psnr']:.2f} |"]
+    for name, row in others:
+        lines.append(
+            f"| {name} | {row['seconds_per_step']:.3f} | {row['steps']} | {row['psnr']:.2f} ({row['psnr'] - base['psnr']:+.2f}) |"
+        )
+    text = (
+        f"*{results['network']}*, {results['seconds_each']:g} seconds each, PSNR on held-out photos (thread"
+        f"{'s' * (results['threads'] > 1)}: {results['threads']}; `python -m benchmarks.settings`)."
     )
     return "\n".join([*lines, "", textwrap.fill(text, 125)])
 

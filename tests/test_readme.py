@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,14 @@ def test_python_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert (tmp_path / "large.png").is_file()
+
+
+def test_every_name_of_the_package_that_is_used_exists():
+    import sr_zoo
+
+    names = set(re.findall(r"\bsr_zoo\.([A-Za-z_]+)\(", TEXT))
+    assert {"load", "upscale", "upscale_folder"} <= names
+    assert all(hasattr(sr_zoo, name) for name in names), names
 
 
 def test_lines_that_make_any_network_consistent_run(tmp_path, monkeypatch):
@@ -109,11 +118,27 @@ def test_the_pictures_of_the_readme_can_be_drawn(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "results" / "samples.json").read_text())["reproduced"] == 1
 
 
-@pytest.mark.parametrize("module", ["folder", "learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators"])
+@pytest.mark.parametrize(
+    "module", ["folder", "learned_pinv", "speed", "swiss_roll", "faces", "grass", "generators", "settings"]
+)
 def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     import importlib
 
-    runs = ["--runs", str(tmp_path / "runs")] if module in ("faces", "grass", "generators") else []
+    runs = ["--runs", str(tmp_path / "runs")] if module in ("faces", "grass", "generators", "settings") else []
     monkeypatch.setattr("sys.argv", [module, "--quick", "--output", str(tmp_path / "x.json"), *runs])
     importlib.import_module(f"benchmarks.{module}").main()
     assert (tmp_path / "x.json").is_file()
+
+
+def test_quick_runs_leave_results_alone(tmp_path, monkeypatch):
+    import argparse
+
+    from benchmarks.common import RESULTS, parsed
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--output", type=Path, default=RESULTS / "x.json")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "x")
+    assert parsed(parser, []).output == RESULTS / "x.json"
+    quick = parsed(parser, ["--quick", "--runs", str(tmp_path)])
+    assert quick.output.name == "x.json" and ROOT not in quick.output.parents and quick.runs == tmp_path

@@ -39,6 +39,8 @@ def cache(hub, monkeypatch, tmp_path, waits) -> Path:
 
     if hasattr(hf_api, "repo_type_and_id_from_hf_id"):  # older clients know an address of the Hub by this
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # of older clients there is none
     log_in(monkeypatch, hub, False)
