@@ -9,11 +9,12 @@ A run that was stopped goes on where it was (--again begins anew). Results: benc
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,28 +48,10 @@ TIMED = 20  # steps, of which the first half warms up
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=Path, help="folder of training photographs")
-    parser.add_argument("--val", type=Path, help="folder of held-out ones; never a benchmark set")
-    parser.add_argument("--seconds", type=float, default=1800, help="of training for each network (default 1800)")
-    parser.add_argument(
-        "--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no pictures"
-    )
-    parser.add_argument("--again", action="store_true", help="train all anew")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "generators")
-    parser.add_argument("--output", type=Path, default=RESULTS / "generators" / "results.json")
-    options = parsed(parser)
-    if options.again:
-        shutil.rmtree(options.runs, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        if options.quick:
-            options.train = options.val = noise(Path(temporary) / "photos")
-            options.seconds = 0.1
-        if options.train is None or options.val is None:
-            raise SystemExit("--train and --val: give folders of pictures (or --quick, which needs none)")
-        data = SRDataModule(str(options.train), str(options.val), batch_size=16, crop_size=64 if options.quick else 128)
-        if options.quick:
-            data.cache_dir = temporary + "/cache"
+    with comparison(__doc__, "generators", RESULTS / "generators" / "results.json") as (options, cache):
+        data = SRDataModule(
+            str(options.train), str(options.val), batch_size=16, crop_size=64 if options.quick else 128, **cache
+        )
         models, rows = {}, {}
         for name, spec in NETWORKS.items():
             models[name], row = trained(name, lambda s=spec: make(s), data, options.seconds, options.runs)
@@ -82,6 +65,31 @@ def main() -> None:
         "torch": torch.__version__, "rows": {n: {**rows[n], **sizes[n], **speeds[n]} for n in models},
     })  # fmt: skip
     draw(options.output)
+
+
+@contextlib.contextmanager
+def comparison(doc: str, name: str, output: Path) -> Iterator[tuple[argparse.Namespace, dict]]:
+    """The command line of trainings of equal time, and what a quick one tells its data module: it learns noise, and keeps nothing."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--train", type=Path, help="folder of training photographs")
+    parser.add_argument("--val", type=Path, help="folder of held-out ones; never a benchmark set")
+    parser.add_argument("--seconds", type=float, default=1800, help="of training for each row (default: %(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no pictures"
+    )
+    parser.add_argument("--again", action="store_true", help="train all anew")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / name)
+    parser.add_argument("--output", type=Path, default=output)
+    options = parsed(parser)
+    if options.again:
+        shutil.rmtree(options.runs, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.quick:
+            options.train = options.val = noise(Path(temporary) / "photos")
+            options.seconds = 0.1
+        if options.train is None or options.val is None:
+            raise SystemExit("--train and --val: give folders of pictures (or --quick, which needs none)")
+        yield options, {"cache_dir": f"{temporary}/cache"} if options.quick else {}
 
 
 def make(spec: dict, **changed) -> AffMSE:

@@ -8,15 +8,12 @@ A run that was stopped goes on where it was (--again begins anew). Results: benc
 """
 
 import argparse
-import shutil
-import tempfile
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from benchmarks.common import RESULTS, ROOT, parsed, write_json
-from benchmarks.generators import NETWORKS, make, noise, trained
+from benchmarks.common import RESULTS, write_json
+from benchmarks.generators import NETWORKS, comparison, make, trained
 from sr_zoo import AffMSE, SRDataModule
 from sr_zoo.objectives import OBJECTIVES
 
@@ -38,28 +35,10 @@ SETTINGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=Path, help="folder of training photographs")
-    parser.add_argument("--val", type=Path, help="folder of held-out ones; never a benchmark set")
-    parser.add_argument("--seconds", type=float, default=1800, help="of training for each row (default 1800)")
-    parser.add_argument(
-        "--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no pictures"
-    )
-    parser.add_argument("--again", action="store_true", help="train all anew")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "settings")
-    parser.add_argument("--output", type=Path, default=RESULTS / "settings.json")
-    options = parsed(parser)
-    if options.again:
-        shutil.rmtree(options.runs, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        if options.quick:
-            options.train = options.val = noise(Path(temporary) / "photos")
-            options.seconds = 0.1
-        if options.train is None or options.val is None:
-            raise SystemExit("--train and --val: give folders of pictures (or --quick, which needs none)")
+    with comparison(__doc__, "settings", RESULTS / "settings.json") as (options, cache):
         rows = {}
         for name, changed in SETTINGS.items():
-            rows[name] = row(name, dict(changed), options, f"{temporary}/cache" if options.quick else None)
+            rows[name] = row(name, dict(changed), options, cache)
             print(f"{name}: {rows[name]}", flush=True)
     write_json(options.output, {
         "seconds_each": options.seconds, "threads": torch.get_num_threads(), "torch": torch.__version__,
@@ -67,14 +46,12 @@ def main() -> None:
     })  # fmt: skip
 
 
-def row(name: str, changed: dict, options: argparse.Namespace, cache: str | None) -> dict:
+def row(name: str, changed: dict, options: argparse.Namespace, cache: dict) -> dict:
     crop, then = changed.pop("crop_size", CROP), changed.pop("then", None)
     batch = BATCH * CROP**2 // crop**2
     if options.quick:
         crop, batch = 32, 2
-    data = SRDataModule(str(options.train), str(options.val), batch_size=batch, crop_size=crop)
-    if cache is not None:
-        data.cache_dir = cache
+    data = SRDataModule(str(options.train), str(options.val), batch_size=batch, crop_size=crop, **cache)
     callbacks = (Then(then),) if then else ()
     return trained(name, lambda: make(NETWORKS[NETWORK], **changed), data, options.seconds, options.runs, callbacks)[1]
 

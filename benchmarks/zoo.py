@@ -189,9 +189,8 @@ def work_off(stage: Stage, options) -> int:
         stage.note(trained=stage.recipe_hash, over=True)
         return 0
     except (Exception, SystemExit) as error:  # whatever it was, the others shall have their turn
-        if isinstance(
-            error.__context__, KeyboardInterrupt
-        ):  # Lightning makes a SystemExit of Ctrl-C, and lets no second one through
+        # Lightning makes a SystemExit of Ctrl-C, and lets no second one through.
+        if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         say(f"{stage}: FAILED, {one_line(error)}")
         return 1
