@@ -16,6 +16,7 @@ class TargetError(UserError):
     """Pictures cannot all go where they should; the message names the option or file and says what to do."""
 
 
+# Other suffixes of the formats that --format names.
 ALIKE = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
