@@ -11,6 +11,8 @@ from torch.nn import functional as F
 DENSE = 64  # LR samples up to which an axis is one dense matrix; benchmarks/speed.py compares
 BLOCK = 16  # LR samples in one block of a larger picture
 MAX_PERIOD = 1024  # of the plane in which the reach of an inverse is looked for
+MOST_SIDE = 24  # LR samples of the picture whose border is looked at
+FAR = 1e-4  # of the LR picture: what conjugate gradients may leave, or there is no inverse
 
 
 class SeparableFilter:
@@ -133,6 +135,14 @@ class PlaneFilter:
         self.taps, self.scale, self.ridge, self.symmetric, self.period = taps, scale, ridge, symmetric, period
         self.gram_kernel = _gram(taps, (scale, scale))
         self.condition = _condition(_spectrum(self.gram_kernel, (period, period)) + ridge)
+        if not symmetric and self.condition < torch.inf:
+            self.condition = max(self.condition, self._condition_at_the_border())
+
+    def _condition_at_the_border(self) -> float:
+        """Of G in a small picture: mirroring a kernel that is not symmetric can make neighbouring rows of A all but equal there."""
+        side = min(MOST_SIDE, 2 * max(beside(n, self.scale) for n in self.taps.shape) + 6)
+        planes = torch.eye(side * side, dtype=torch.float64).view(-1, side, side)
+        return _condition(torch.linalg.eigvalsh(self.gram(planes).view(side * side, -1)))
 
     def reach(self, tail: float) -> int:
         """As that of a separable filter; away from the border G is a convolution, whatever the kernel's symmetry."""
@@ -223,6 +233,12 @@ class _Solve(torch.autograd.Function):
             z = plane.solve(residual)
             rho, previous = _dot(residual, z), rho
             direction = z + rho / previous.clamp_min(tiny) * direction
+        residual = lr - plane.gram(x)  # what was updated along the way may have drifted from it
+        if not (_dot(residual, residual) <= FAR**2 * _dot(lr, lr)).all():
+            raise ValueError(
+                f"kernel: at the border of a picture of {lr.shape[-1]}×{lr.shape[-2]} its A Aᵀ cannot be inverted; give a ridge, "
+                "e.g. ridge=1e-3, or a kernel whose centre of mass is its middle"
+            )
         return x
 
     @staticmethod

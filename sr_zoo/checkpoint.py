@@ -44,9 +44,14 @@ def untrained(folder: Path, **training):
     from sr_zoo.methods import SuperResolver
 
     try:
-        return SuperResolver.from_config(config, **training)
+        return SuperResolver.from_config(_fetching_nothing(config), **training)
     except (OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {one_line(error)}") from None
+
+
+def _fetching_nothing(config: dict) -> dict:
+    """The same without parts that begin with published weights: theirs are in the folder."""
+    return {k: False if k == "pretrained" else _fetching_nothing(v) if isinstance(v, dict) else v for k, v in config.items()}
 
 
 def read_config(folder: Path) -> dict:
@@ -73,12 +78,12 @@ def save(model, folder: str | Path, half: bool = False) -> Path:
         half: weights in float16, half as large: those of the zoo lose less than 0.001 dB by it. Loaded, they are float32 again.
 
     Raises:
-        CheckpointError: the generator was given as a module, so no config can name it.
+        CheckpointError: a network was given as a module, so no config can name it.
     """
     from safetensors.torch import save_file
 
     if model.config is None:
-        raise CheckpointError("the generator was given as a module; register it by name to save it as a checkpoint")
+        raise CheckpointError("a network was given as a module; register it by name to save it as a checkpoint")
     folder, config, generator = Path(folder), model.config, model.inference_generator
     if generator.folds_to:
         config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}

@@ -52,7 +52,8 @@ class Free(Consistency):
 
 @CONSISTENCIES.register("soft")
 class Soft(Consistency):
-    """As Free, with the penalty λ‖A ŷ − x‖² (mean over LR samples); λ is ours, the paper does not state it."""
+    """As Free, with the penalty λ‖A ŷ − x‖² (mean over LR samples); λ is ours, the paper does not state it, and it
+    takes the mean absolute error where we take the square, whose pull ends where it is met."""
 
     promise = "Its output is held near the input by a penalty only; nothing is promised."
 

@@ -184,7 +184,8 @@ class Trained(pl.LightningModule):
             # Before the step: the weights in memory and on disk are still good ones.
             raise TrainingDiverged(
                 f"the {name}'s loss is {loss.item()} with gradient norm {norm.item()} at step {self.trainer.global_step}; "
-                "the weights before this step are kept; try a lower learning_rate or a gradient_clip"
+                "the weights before this step are kept; try a lower "
+                + ("learning_rate or a gradient_clip" if name == "generator" else "prior_learning_rate")
             )
         for i, optimizer in enumerate(optimizers):
             # Lightning counts a step for each optimiser it sees: it shall see one for each batch.

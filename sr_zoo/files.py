@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["clear_stale", "exchange", "expanded", "whole", "whole_folder"]
+__all__ = ["clear_stale", "exchange", "expanded", "lies_in", "whole", "whole_folder"]
 
 # Seconds after which what a writer left unfinished is taken for abandoned; nobody writes so long without a byte.
 ABANDONED = 3600
@@ -19,6 +19,11 @@ ABANDONED = 3600
 def expanded(path: str | Path) -> Path:
     """The path with ``~`` replaced; where there is no such user it stays, and is no such folder (pathlib would raise)."""
     return Path(os.path.expanduser(path))
+
+
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether ``path`` is a folder somewhere below ``folder``, links resolved; not ``folder`` itself."""
+    return expanded(folder).resolve() in expanded(path).resolve().parents
 
 
 @contextlib.contextmanager

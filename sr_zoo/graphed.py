@@ -43,6 +43,7 @@ class GraphedStep:
         if module.ema is not None:
             self.averaged = list(module.ema.module.parameters())
             self.current = list(module.generator.parameters())
+            self.copied = list(module.ema.module.buffers()), list(module.generator.buffers())
             self.share = torch.zeros((), device=hr.device)
             self.count = int(module.ema.n_averaged)
 
@@ -63,13 +64,14 @@ class GraphedStep:
                 self._work()
             torch.cuda.current_stream().wait_stream(stream)
         else:
-            if self.graph is None:
+            if self.graph is None or self.objective is not self.module.objective:
                 self._capture()
             self.graph.replay()
 
     def _capture(self) -> None:
         for p in self.parameters:
             p.grad = None  # so that gradients live in the graph's memory
+        self.objective = self.module.objective  # another one, later, is not in the graph
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self._work()
@@ -96,6 +98,8 @@ class GraphedStep:
                 apart = torch._foreach_sub(self.current, self.averaged)
                 torch._foreach_mul_(apart, self.share)
                 torch._foreach_add_(self.averaged, apart)
+                if self.copied[0]:
+                    torch._foreach_copy_(*self.copied)
                 module.ema.n_averaged.add_(1)
         self.loss = loss.detach()
         self.psnr = -10 * torch.log10((sr.detach() - hr).square().mean())

@@ -35,7 +35,7 @@ class SuperResolver(Trained):
         kernel: the known downsampling kernel, see :class:`~sr_zoo.operators.Downsampler`.
         ridge: above 0, regularises A⁺ for ill-conditioned kernels.
         generator: a registered name, ``{"name": …, **arguments}``, or any ``nn.Module`` (which then cannot be written
-            into a checkpoint folder).
+            into a checkpoint folder; nor can a method whose objective is given a module).
         consistency: arguments of the method's consistency, or another one by name.
         objective: arguments of the method's objective, or another one by name.
         optimizer: ``"adam"`` or ``"muon"``.
@@ -88,6 +88,7 @@ class SuperResolver(Trained):
         objective = {"name": self.parts[1], **(objective or {})}
         self.downsampler = Downsampler(kernel, scale, ridge)
         made = isinstance(generator, nn.Module)
+        kernel = kernel.tolist() if isinstance(kernel, Tensor) else kernel
         if noise_channels and not made:
             generator = {
                 **({"name": generator} if isinstance(generator, str) else generator),
@@ -98,7 +99,8 @@ class SuperResolver(Trained):
         self.generator.to(memory_format=torch.channels_last)
         self.consistency = CONSISTENCIES.build(consistency, self.downsampler)
         self.objective = OBJECTIVES.build(objective)
-        self.config = None if made else {
+        described = not any(isinstance(x, nn.Module) for x in (generator, *consistency.values(), *objective.values()))
+        self.config = None if not described else {
             "method": type(self).__name__, "scale": scale, "kernel": kernel, "ridge": float(ridge),
             "generator": {"name": generator} if isinstance(generator, str) else generator,
             "consistency": consistency, "objective": objective,

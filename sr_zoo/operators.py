@@ -67,12 +67,14 @@ class Downsampler:
         if not self.condition < MAX_CONDITION:
             raise IllConditionedKernel(
                 f"kernel {_name(kernel)} at scale {scale}: the condition number of A Aᵀ is {self.condition:.3g} (at most "
-                f"{MAX_CONDITION:.0e}); give a ridge, e.g. ridge=1e-3, for the regularised A⁺ = Aᵀ (A Aᵀ + εI)⁻¹"
+                f"{MAX_CONDITION:.0e}); {_off_centre(taps)}give a ridge, e.g. ridge=1e-3, for the regularised A⁺ = "
+                "Aᵀ (A Aᵀ + εI)⁻¹"
             )
 
     @property
     def condition(self) -> float:
-        """Condition number of A Aᵀ (+ εI), from the spectrum of the Gram kernel."""
+        """Condition number of A Aᵀ (+ εI), from the spectrum of the Gram kernel; of a kernel that is not symmetric also that at the
+        mirrored border of a small picture, if it is larger."""
         return self._filter.condition
 
     @property
@@ -177,6 +179,14 @@ def _box(scale: int) -> Tensor:
 
 
 _LINES = {"bicubic": _bicubic, "gaussian": _gaussian, "box": _box}
+
+
+def _off_centre(taps: Tensor) -> str:
+    """What to do first about a kernel whose middle is not where its weights are."""
+    off = [float((line * _positions(len(line))).sum()) for line in (taps.sum(1), taps.sum(0))]
+    if max(map(abs, off)) < 1:
+        return ""
+    return f"its centre of mass lies {off[0]:+.1f} rows and {off[1]:+.1f} columns off its middle: shift it there, or "
 
 
 def _positions(size: int) -> Tensor:

@@ -7,7 +7,7 @@ import yaml
 
 from sr_zoo.degradation import read_kernel
 from sr_zoo.errors import UserError, one_line
-from sr_zoo.files import expanded
+from sr_zoo.files import expanded, lies_in
 from sr_zoo.hub import checkpoint_folder
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import find_pictures, picture_size
@@ -19,8 +19,8 @@ MAX_LEARNING_RATE = 5e-4
 CROP, PIXELS = 128, 8 * 128 * 128  # side of a crop and pixels of a batch, HR
 MAX_HELD_OUT, VAL_SIZE = 20, 512
 # What goes on as in the training that made the weights, where its recipe says so.
-KEPT = {"optimizer": str, "learning_rate": (int, float), "gradient_clip": (int, float), "ema_decay": (int, float),
-        "prior_steps": int, "prior_start": int, "prior_learning_rate": (int, float)}  # fmt: skip
+KEPT = {"optimizer": (str,), "learning_rate": (int, float), "gradient_clip": (int, float), "ema_decay": (int, float),
+        "prior_steps": (int,), "prior_start": (int,), "prior_learning_rate": (int, float)}  # fmt: skip
 
 
 def tuning_recipe(
@@ -120,6 +120,8 @@ def _crop_size(photos, val, wanted: int | None, scale: int, report) -> tuple[int
     least = -(-max(32, 4 * scale) // scale) * scale
     if val is not None and expanded(val).resolve() == expanded(photos).resolve():
         raise UserError(f"val: {val} is what it shall learn from; give other pictures, or leave it out to hold some out")
+    if val is not None and lies_in(val, photos):
+        raise UserError(f"val: {val} lies in {photos}, all of which it shall learn from; move it elsewhere")
     sides = sorted(min(size) for p in find_pictures(expanded(photos)) if (size := picture_size(p)) is not None)
     large = [side for side in sides if side >= (wanted or least)]
     if wanted is not None and (wanted % scale or wanted < least):
@@ -144,7 +146,16 @@ def _settings(source: str | Path) -> dict:
     path = checkpoint_folder(source) / "recipe.yaml"
     try:
         told = yaml.safe_load(path.read_text())["model"]["init_args"] if path.is_file() else {}
-        told = {k: told[k] for k, kinds in KEPT.items() if isinstance(told.get(k), kinds)}
+        told = {k: _number(told.get(k)) if float in kinds else told.get(k) for k, kinds in KEPT.items()}
+        told = {k: value for k, value in told.items() if isinstance(value, KEPT[k])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a recipe ({one_line(error)}); mend it or take it away") from None
     return {"optimizer": "muon", **told}
+
+
+def _number(value):
+    """YAML 1.1 takes 2e-5, without a point, for a string; what reads recipes for a training does not."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

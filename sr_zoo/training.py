@@ -74,7 +74,8 @@ def start(model: SuperResolver, weights: str | None, prior: str | None = None) -
     source = trained if prior is None else load(prior)
     if source is not None and type(source.objective) is type(model.objective):
         try:
-            model.objective.load_state_dict(source.objective.state_dict())
+            own = model.objective.state_dict()
+            model.objective.load_state_dict(source.objective.state_dict() | {k: own[k] for k in model.objective.begins})
         except RuntimeError as error:
             raise ValueError(f"the prior to start from is another network ({one_line(error)})") from None
     elif prior is not None:

@@ -4,13 +4,14 @@ import json
 import os
 import pickle
 import types
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sr_zoo import data
+from sr_zoo import cache as decoded
 from sr_zoo.data import PictureCache, SRDataModule
 from sr_zoo.picture import PictureError, read_picture
 
@@ -30,8 +31,8 @@ def test_cache_holds_the_pictures(folder, tmp_path):
 
 def test_cache_is_decoded_once_and_again_on_change(folder, tmp_path, monkeypatch):
     PictureCache(folder, tmp_path / "cache")
-    read, calls = data.read_picture, []
-    monkeypatch.setattr(data, "read_picture", lambda path: calls.append(path) or read(path))
+    read, calls = decoded.read_picture, []
+    monkeypatch.setattr(decoded, "read_picture", lambda path: calls.append(path) or read(path))
     PictureCache(folder, tmp_path / "cache")
     assert not calls
     os.utime(folder / "a.png", (1, 1))
@@ -65,7 +66,7 @@ def test_unusable_files_are_named_skipped_and_counted(folder, tmp_path):
 def test_small_ones_are_left_out_of_what_was_decoded_once(folder, tmp_path, monkeypatch):
     Image.fromarray(np.full((20, 300, 3), 7, np.uint8)).save(folder / "a_small.png")  # before the others in the file
     whole = PictureCache(folder, tmp_path / "cache")
-    monkeypatch.setattr("sr_zoo.data._decode", None)
+    monkeypatch.setattr("sr_zoo.cache._decode", None)
     with pytest.warns(UserWarning, match="a_small.png: 300×20 pixels, at least 32"):
         large = PictureCache(folder, tmp_path / "cache", smallest=32)
     assert len(large) == len(whole) - 1 and "a_small.png" not in large.names
@@ -101,17 +102,19 @@ def test_crops_depend_on_their_number_alone(folder, tmp_path):
     assert not torch.equal(whole[0], other)
 
 
-@pytest.mark.parametrize("reduced", [0.0, 0.5])
-def test_crops_cut_on_the_device_are_the_same(folder, tmp_path, reduced):
-    Image.fromarray(np.random.default_rng(3).integers(0, 256, (70, 99, 3), dtype=np.uint8)).save(folder / "d.png")
-    one, other = (module(folder, tmp_path, reduced=reduced, on_device=o, draw="area") for o in (False, True))
+@pytest.mark.parametrize("reduced, reductions", [(0.0, [2]), (0.5, [2]), (0.5, [2, 3])])
+def test_crops_cut_on_the_device_are_the_same(folder, tmp_path, reduced, reductions):
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (99, 130, 3), dtype=np.uint8)).save(folder / "d.png")
+    options = {"reduced": reduced, "reductions": reductions, "draw": "area"}
+    one, other = (module(folder, tmp_path, on_device=o, **options) for o in (False, True))
     for made in (one, other):
         made.trainer.max_steps = 40
-    turns = set()
+    turns, factors = set(), set()
     for there, here in zip(one.train_dataloader(), other.train_dataloader(), strict=True):
         turns |= set(here["place"][:, 2].tolist())
+        factors |= set(here["place"][:, 3].tolist())
         assert torch.equal(other.transfer_batch_to_device(here, torch.device("cpu"), 0)["hr"], there["hr"])
-    assert turns == set(range(8))
+    assert turns == set(range(8)) and factors == {1, *(reductions if reduced else ())}
     whole = next(iter(other.val_dataloader()))
     assert torch.equal(other.transfer_batch_to_device(whole, torch.device("cpu"), 0)["hr"], whole["hr"])
 
@@ -199,6 +202,30 @@ def test_pictures_are_held_out_always_the_same_and_never_trained_on(folder, tmp_
         SRDataModule(str(folder), hold_out=7, crop_size=32, cache_dir=str(tmp_path / "cache")).setup("fit")
 
 
+def test_other_crops_hold_out_the_same(tmp_path):
+    """A second stage must not learn from what the first was judged by."""
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((40 + 8 * i, 64, 3), 20 * i, np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    held = {}
+    for crop in (32, 64):
+        made = SRDataModule(str(tmp_path / "photos"), hold_out=3, crop_size=crop, cache_dir=str(tmp_path / "cache"))
+        made.trainer = types.SimpleNamespace(max_steps=5, global_step=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made.setup("fit")
+        held[crop] = made.val_pictures.names
+        assert not set(held[crop]) & set(made.train_pictures.names)
+        assert all(min(shape) >= crop for shape in made.train_pictures.shapes)
+        assert all(np.all(made.train_pictures[i] == 20 * int(name[:-4])) for i, name in enumerate(made.train_pictures.names))
+    assert held[32] == held[64] and len(made.train_pictures) < 9
+
+
+def test_pictures_below_those_to_learn_from_are_not_held_out(folder, tmp_path):
+    with pytest.raises(PictureError, match=r"data.val: .*more lies in .*photos"):
+        SRDataModule(str(folder), str(folder / "more"), cache_dir=str(tmp_path / "cache")).setup("fit")
+
+
 def test_of_large_held_out_pictures_the_middle_is_shown(folder, tmp_path):
     made = module(folder, tmp_path, val_size=90)
     shown = next(iter(made.val_dataloader()))["hr"]
@@ -215,24 +242,33 @@ def test_some_crops_are_cut_larger_and_reduced(tmp_path):
     (tmp_path / "one").mkdir()
     Image.fromarray(photo).save(tmp_path / "one" / "a.png")
 
-    def crops(size, share):
+    def crops(size, share, *reductions):
         made = SRDataModule(
-            str(tmp_path / "one"), crop_size=size, reduced=share, augment="none", cache_dir=str(tmp_path / "cache")
-        )
+            str(tmp_path / "one"), crop_size=size, reduced=share, augment="none", cache_dir=str(tmp_path / "cache"),
+            **({"reductions": reductions} if reductions else {}),
+        )  # fmt: skip
         made.trainer = types.SimpleNamespace(max_steps=5, global_step=0)
         made.setup("fit")
         dataset = made.train_dataloader().dataset
         return [dataset[i]["hr"] for i in range(40)]
 
-    def half(top, left):
-        cut = torch.from_numpy(photo[top : top + 24, left : left + 24].copy()).permute(2, 0, 1).float()
-        return metrics.round_clip(Downsampler("bicubic", 2).A(cut), 255).to(torch.uint8)
+    def part(factor, size, top, left):
+        side = factor * size
+        cut = torch.from_numpy(photo[top : top + side, left : left + side].copy()).permute(2, 0, 1).float()
+        return metrics.round_clip(Downsampler("bicubic", factor).A(cut), 255).to(torch.uint8)
 
-    reduced = [half(0, left) for left in range(17)]
+    reduced = [part(2, 12, 0, left) for left in range(17)]
     places = [torch.from_numpy(photo[t : t + 12, x : x + 12].copy()).permute(2, 0, 1) for t in range(13) for x in range(29)]
     counts = [sum(any(torch.equal(c, p) for p in of) for c in crops(12, 0.5)) for of in (reduced, places)]
     assert sum(counts) == 40 and 10 < counts[0] < 30
     assert all(any(torch.equal(c, p) for p in reduced) for c in crops(12, 1.0))
     assert crops(13, 1.0)[0].shape == (3, 13, 13), "too small a picture to be cut twice as large"
+    sorts = [[part(f, 8, t, x) for t in range(25 - 8 * f) for x in range(41 - 8 * f)] for f in (2, 3)]
+    counts = [sum(any(torch.equal(c, p) for p in of) for c in crops(8, 1.0, 2, 3)) for of in sorts]
+    assert sum(counts) == 40 and min(counts) > 10, "each reduction as likely as the other"
+    assert all(any(torch.equal(c, p) for p in reduced) for c in crops(12, 1.0, 3, 2)), "of those that fit"
     with pytest.raises(ValueError, match="data.reduced"):
         SRDataModule(reduced=2)
+    for wrong in ([], [1], [2.5]):
+        with pytest.raises(ValueError, match="data.reductions"):
+            SRDataModule(reductions=wrong)

@@ -205,6 +205,7 @@ def failing(checkpoint, folder, tmp_path):
         ({**base, "PHOTOS": tmp_path / "one"}, "one: 1 of 2 pictures with 32 pixels or more on either side, at least 2"),
         ({**base, "PHOTOS": tmp_path / "nowhere"}, "nowhere: no such folder"),
         ({**base, "--val": folder}, "is what it shall learn from"),
+        ({**base, "--val": folder / "more"}, "more lies in"),
         ({**base, "--val": tmp_path / "nowhere"}, "nowhere: no such folder"),
         ({**base, "--crop-size": 50}, "crop_size: 50 is not a multiple"),
         ({**base, "--crop-size": 96}, "photos: 0 of 3 pictures with 96 pixels"),
@@ -260,3 +261,11 @@ def test_a_loaded_model_trains_in_three_lines(checkpoint, folder, tmp_path):
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     Trainer(max_steps=4, callbacks=[SaveFolder(str(tmp_path / "out"))], accelerator="cpu", **options).fit(model, data)
     assert not same(weights(tmp_path / "out"), weights(checkpoint))
+
+
+def test_rates_without_a_point_are_numbers_too(checkpoint, tmp_path):
+    from sr_zoo.recipe import _settings
+
+    settings = "optimizer: adam, learning_rate: 2e-5, gradient_clip: 5e-2, prior_steps: 2, ema_decay: high"
+    (checkpoint / "recipe.yaml").write_text(f"model: {{init_args: {{{settings}}}}}")
+    assert _settings(checkpoint) == {"optimizer": "adam", "learning_rate": 2e-5, "gradient_clip": 0.05, "prior_steps": 2}

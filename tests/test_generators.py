@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from sr_zoo import AffMSE, load
 from sr_zoo.generators import GENERATORS, Residual, start_from
 from sr_zoo.hub import save
+from sr_zoo.training import start
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
@@ -25,12 +26,36 @@ def test_a_deeper_network_computes_what_it_grew_from(depth):
 
 
 @pytest.mark.parametrize(
-    "other", [Residual(2, 16, 1), Residual(2, 32, 2), Residual(3, 32, 2), torch.nn.Upsample(scale_factor=2)]
+    "other",
+    [
+        Residual(2, 16, 1),
+        Residual(2, 32, 2),
+        Residual(3, 32, 2),
+        Residual(2, 16, 2, activation="silu"),
+        torch.nn.Upsample(scale_factor=2),
+    ],
 )
 def test_what_does_not_fit_is_one_line(other):
     with pytest.raises(ValueError, match="cannot become|of another network") as error:
         start_from(other, Residual(2, 16, 2))
     assert "\n" not in str(error.value)
+
+
+def test_branches_start_from_the_plain_network_that_they_fold_to(tmp_path):
+    torch.manual_seed(0)
+    spec = {"name": "reparameterised", "width": 16, "depth": 2}
+    model, other = AffMSE(scale=2, generator=spec), AffMSE(scale=2, generator=spec)
+    for block in model.generator.body:
+        torch.nn.init.normal_(block.second.plain.weight, std=0.1)
+        torch.nn.init.normal_(block.first.point.weight, std=0.1)
+    start(other, str(save(model, tmp_path / "model")))
+    lr = torch.rand(1, 3, 7, 5)
+    assert torch.allclose(other.generator(lr), model.generator(lr), atol=1e-5)
+    other.generator(lr).square().mean().backward()
+    assert all(block.first.reduce.weight.grad.abs().max() > 0 for block in other.generator.body), "branches learn again"
+    for wrong in (Residual(2, 16, 3), Residual(2, 16, 1), Residual(2, 16, 2, activation="silu"), Residual(2, 32, 2)):
+        with pytest.raises(ValueError, match="of another network"):
+            start_from(other.generator, wrong)
 
 
 def test_noise_changes_nothing_before_it_is_learned():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import sr_zoo
 from benchmarks.common import ROOT
 from sr_zoo.hub import CheckpointError, list_models, save
-from sr_zoo.methods import AffMSE
+from sr_zoo.methods import AffGAN, AffMSE
 
 
 def test_round_trip(model, checkpoint):
@@ -101,6 +101,30 @@ def test_a_module_without_a_name_cannot_be_saved(tmp_path):
     with pytest.raises(CheckpointError, match="register"):
         save(AffMSE(generator=torch.nn.Upsample(scale_factor=4)), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_no_part_given_as_a_module_is_saved_and_nothing_is_half_written(tmp_path):
+    generator = {"name": "residual", "width": 16, "depth": 1}
+    model = AffGAN(generator=generator, objective={"network": torch.nn.Flatten()})
+    with pytest.raises(CheckpointError, match="given as a module"):
+        save(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    kernel = torch.ones(4, 4) / 16
+    back = sr_zoo.load(save(AffMSE(generator=generator, kernel=kernel), tmp_path / "box"))
+    assert torch.equal(back.downsampler.A(torch.eye(8)), AffMSE(kernel="box").downsampler.A(torch.eye(8)))
+
+
+def test_nothing_published_is_fetched_for_what_the_folder_holds(tmp_path, monkeypatch):
+    import timm
+
+    make, asked = timm.create_model, []
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained, **rest: asked.append(pretrained) or make(name, False, **rest)
+    )
+    network = {"name": "timm", "backbone": "convnext_atto", "pretrained": True}
+    model = AffGAN(generator={"name": "residual", "width": 16, "depth": 1}, objective={"network": network})
+    sr_zoo.load(save(model, tmp_path / "gan"))
+    assert asked == [True, False]
 
 
 def test_shipped_models():

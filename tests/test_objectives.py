@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
+from sr_zoo.hub import save
+from sr_zoo.methods import AffGAN
 from sr_zoo.objectives import OBJECTIVES
+from sr_zoo.training import start
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -61,6 +64,25 @@ def test_adversarial_options_learn_to_tell(arguments):
     assert objective.log["prior/kl"] > 0 and -sr.grad.mean() > 0
 
 
+def test_logits_may_have_any_shape():
+    class Flat(torch.nn.Module):
+        def forward(self, picture):
+            return picture.square().mean((1, 2, 3))
+
+    class Column(Flat):
+        def forward(self, picture):
+            return super().forward(picture)[:, None]
+
+    hr, sr = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    made = [OBJECTIVES.build({"name": "adversarial", "network": n, "noise": 0.0, "r1": 1.0}) for n in (Flat(), Column())]
+    losses = [float(objective.fit(sr, hr)) for objective in made]
+    assert (
+        losses[0]
+        == losses[1]
+        > float(OBJECTIVES.build({"name": "adversarial", "network": Flat(), "noise": 0.0}).fit(sr, hr))
+    )
+
+
 def test_a_pixel_loss_needs_pairs_and_pulls_to_the_true_picture():
     adversarial = {"name": "adversarial", "noise": 0.0}
     assert not OBJECTIVES.build(adversarial).paired
@@ -104,6 +126,17 @@ def test_noise_is_steered_to_keep_the_loss():
         for _ in range(200):
             objective.fit(torch.full((2, 1, 4, 4), -certainty), torch.full((2, 1, 4, 4), certainty))
         assert (float(objective.sigma) > 0.2) == grows and (float(objective.sigma) < 0.05) != grows
+
+
+def test_a_new_training_begins_with_its_own_noise(tmp_path):
+    """Also where the discriminator is one that was trained."""
+    parts = {"generator": {"name": "residual", "width": 16, "depth": 1}, "scale": 2}
+    network = {"network": {"name": "strided", "width": 8}}
+    trained = AffGAN(**parts, objective={**network, "noise": 0.5})
+    trained.objective.prior_loss.fill_(0.7)
+    model = AffGAN(**parts, objective={**network, "noise": 0.004, "noise_target": 1.2})
+    start(model, str(save(trained, tmp_path / "gan")))
+    assert float(model.objective.sigma) == pytest.approx(0.004) and float(model.objective.prior_loss) == pytest.approx(0.7)
 
 
 def test_the_generator_waits_for_a_discriminator_that_can_tell():

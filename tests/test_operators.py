@@ -1,6 +1,7 @@
 """A, Aᵀ, A⁺ and Π keep their identities for every kernel, scale, size and precision."""
 
 import contextlib
+import re
 import subprocess
 import sys
 
@@ -142,6 +143,22 @@ def test_constant_stays_constant():
         for scale in SCALES:
             operator = make(kernel, scale)
             assert largest(operator.A(torch.full((5 * scale, 9 * scale), 0.3, dtype=torch.float64)) - 0.3) < 1e-12
+
+
+@pytest.mark.parametrize("rows, columns", [(4, 4), (4, 0), (0, -4)])
+def test_a_kernel_far_off_centre_is_ill_conditioned_at_the_border(rows, columns):
+    """Its spectrum alone, which knows no border, would pass."""
+    lines = [torch.exp(-((torch.arange(20.0, dtype=torch.float64) - 9.5 - off) ** 2) / 4.5) for off in (rows, columns)]
+    kernel = torch.outer(*lines)
+    with pytest.raises(IllConditionedKernel, match=re.escape(f"lies {rows:+.1f} rows and {columns:+.1f} columns off")):
+        Downsampler(kernel, 4)
+    plane = _bands.PlaneFilter(kernel / kernel.sum(), 4, 0.0, False, 128)
+    if rows == columns:  # where it is built all the same, no nonsense comes of it
+        with pytest.raises(ValueError, match="border of a picture of 16×12"):
+            plane.pinv(torch.rand(1, 12, 16), 1e-8)
+    x = torch.rand(1, 12, 16, dtype=torch.float64)
+    near = Downsampler(torch.outer(*(line.roll(-off + 1) for line, off in zip(lines, (rows, columns)))), 4)
+    assert near.condition < 100 and (near.A(near.pinv(x)) - x).abs().max() < 1e-10
 
 
 def test_ill_conditioned_kernel_says_so_and_takes_a_ridge():

@@ -357,6 +357,24 @@ def test_a_step_in_one_graph_does_what_the_steps_do(optimizer, recipe, tmp_path)
     assert all(torch.allclose(weights[0][k].double(), weights[1][k].double(), atol=1e-6) for k in weights[0])
 
 
+class Normalised(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.tail = torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 48, 1)
+
+    def forward(self, lr):
+        return torch.nn.functional.pixel_shuffle(self.tail(self.norm(lr)), 4)
+
+
+def test_in_one_graph_too_the_averaged_network_has_the_newest_statistics(folder, tmp_path):
+    model = sr_zoo.AffMSE(generator=Normalised())
+    data = sr_zoo.SRDataModule(str(folder), batch_size=2, crop_size=32, cache_dir=str(tmp_path / "cache"))
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(max_steps=3, accelerator="cpu", callbacks=[Graphed()], **quiet).fit(model, data)
+    assert model.ema.module.norm.num_batches_tracked == 3
+    assert torch.equal(model.ema.module.norm.running_mean, model.generator.norm.running_mean)
+
+
 def test_a_graph_is_for_methods_without_a_prior_and_says_when_it_diverged(recipe, tmp_path, capsys):
     for name, method, every, expected in (
         ("a", "AffDAE", 1, "takes no noise"),

@@ -37,6 +37,24 @@ class Reparameterised(Network):
                 getattr(block, name).load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
         return plain.train(self.training)
 
+    def unfold(self, plain: Residual) -> None:
+        """Take over a plain network's weights, with branches that begin by adding nothing.
+
+        Raises:
+            RuntimeError: they do not fit.
+        """
+        if len(plain.body) != len(self.body) or plain.activation != "relu":
+            raise RuntimeError(f"{len(plain.body)} blocks, {plain.activation}; here {len(self.body)}, relu")
+        state = {k: v for k, v in plain.state_dict().items() if not k.startswith("body.")}
+        for i, (mine, block) in enumerate(zip(self.body, plain.body)):
+            for name in ("first", "second"):
+                layer, branches = getattr(block, name), getattr(mine, name)
+                state |= {f"body.{i}.{name}.plain.{k}": v for k, v in layer.state_dict().items()}
+                state |= {f"body.{i}.{name}.expand.weight": branches.expand.weight.detach()}
+                for part in ("point.weight", "diagonal", "reduce.weight"):
+                    state[f"body.{i}.{name}.{part}"] = torch.zeros_like(branches.get_parameter(part))
+        self.load_state_dict(state)
+
 
 class _Block(nn.Module):
     radius = 2

@@ -52,17 +52,24 @@ class Residual(Network):
 def start_from(generator: nn.Module, trained: nn.Module) -> None:
     """Give ``generator`` the weights of ``trained``.
 
-    That is the same network, or a :class:`Residual` with less depth or noise, or of another scale.
+    That is the same network, or a :class:`Residual` with less depth or noise, or of another scale; or the one that it folds to.
 
     Raises:
         ValueError: the weights do not fit.
     """
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
+    if residual and generator.activation != trained.activation:
+        raise ValueError(
+            f"the weights to start from are of another network (activation {trained.activation}, not {generator.activation})"
+        )
     state = (
         trained.grown(len(generator.body), generator.noise_channels, generator.scale) if residual else trained.state_dict()
     )
     try:
-        generator.load_state_dict(state)
+        if isinstance(trained, Residual) and getattr(generator, "folds_to", None) == "residual":
+            generator.unfold(trained)
+        else:
+            generator.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
             f"the weights to start from are of another network ({str(error).splitlines()[-1].strip()})"

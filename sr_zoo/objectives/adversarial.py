@@ -39,6 +39,7 @@ class Adversarial(Objective):
     """
 
     needs_samples = True
+    begins = ("steered",)
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Adversarial(Objective):
         })  # fmt: skip
         if self.r1:
             # The mean over each picture's logits, as the loss takes it: a patch counts by its share.
-            (slope,) = torch.autograd.grad(on_real.flatten(1).mean(1).sum(), real, create_graph=True)
+            (slope,) = torch.autograd.grad(on_real.reshape(len(on_real), -1).mean(1).sum(), real, create_graph=True)
             loss = loss + self.r1 / 2 * slope.square().flatten(1).sum(1).mean()
         return loss
 

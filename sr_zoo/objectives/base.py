@@ -24,11 +24,13 @@ class Objective(nn.Module):
     Attributes:
         paired: whether ``hr`` must be the true picture of ``lr``; otherwise any pictures do.
         needs_samples: whether ``fit`` needs ``sr``; otherwise it takes None there, and the prior can be trained on its own.
+        begins: names of the state that a new training begins anew, also one that starts from a trained network.
         progress: share of the training that is done, set by whoever trains; schedules follow it.
     """
 
     paired = False
     needs_samples = False
+    begins: tuple[str, ...] = ()
 
     def __init__(self):
         super().__init__()
