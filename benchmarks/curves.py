@@ -1,14 +1,15 @@
 """PSNR on held-out pictures against hours of training: ``python -m benchmarks.curves NAME=RUN[+RUN…][,RUN…] …``, one NAME per model.
 
-RUN is a folder with the metrics.csv and the log of a training. Runs joined by + follow each other; those between commas are trainings
-of different length from the same start. Only where a training ends, with the learning rate at zero, does PSNR say what so much of it
-is worth; from these ends, what each doubling of the hours brings. Hours are those of an undisturbed run on this machine: steps
-times the median seconds of one.
+RUN is a folder with the metrics.csv and the log of a training, or with the points.json ([[hours, PSNR], …]) that one elsewhere left.
+Runs joined by + follow each other; those between commas are trainings of different length from the same start. Only where a training
+ends, with the learning rate at zero, does PSNR say what so much of it is worth; from these ends, what each doubling of the hours
+brings. Hours are those of an undisturbed run on this machine: steps times the median seconds of one.
 """
 
 import argparse
 import csv
 import itertools
+import json
 import math
 import re
 import statistics
@@ -50,6 +51,10 @@ def line(runs: list[Path]) -> list[tuple[float, float]]:
     """Hours and PSNR of runs that follow each other."""
     hours, points = 0.0, []
     for run in runs:
+        if (run / "points.json").is_file():
+            points += [(hours + spent, psnr) for spent, psnr in json.loads((run / "points.json").read_text())]
+            hours = points[-1][0]
+            continue
         each = seconds_per_step(run / "log") / 3600
         rows = [r for f in run.glob("version_*/metrics.csv") for r in csv.DictReader(f.open()) if r.get("val/psnr")]
         points += sorted((hours + (int(r["step"]) + 1) * each, float(r["val/psnr"])) for r in rows)

@@ -47,6 +47,7 @@ def train(
     start: SuperResolver | None = None,
     prior: SuperResolver | None = None,
     callbacks: tuple[Callback, ...] = (),
+    **hardware,
 ) -> SuperResolver:
     """The model that ``make`` makes, after ``steps`` of training; at once where ``folder/name`` holds it already.
 
@@ -55,6 +56,7 @@ def train(
     Args:
         start: whose generator it starts from.
         prior: whose objective's network it starts from.
+        hardware: for the Trainer, where it is not the processor that trains.
     """
     seed_everything(0, verbose=False)
     model, done, last = make(), folder / name / "done.ckpt", folder / name / "last.ckpt"
@@ -66,15 +68,16 @@ def train(
         print(f"{name}: {steps} steps", flush=True)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = Trainer(
-            accelerator="cpu", devices=1, precision="bf16-mixed", max_steps=steps, logger=False, enable_checkpointing=False,
-            enable_model_summary=False, callbacks=[*callbacks, Resume(str(last.parent), 500)], limit_val_batches=0,
+            **{"accelerator": "cpu", **hardware}, devices=1, precision="bf16-mixed", max_steps=steps, logger=False,
+            enable_checkpointing=False, enable_model_summary=False, limit_val_batches=0,
+            callbacks=[*callbacks, Resume(str(last.parent), 500)],
         )  # fmt: skip
         trainer.fit(model, datamodule=data, ckpt_path=last if last.is_file() else None)
         with whole(done) as beside:
             trainer.save_checkpoint(beside)
         last.unlink(missing_ok=True)
     model.setup("fit")
-    model.load_state_dict(torch.load(done, weights_only=True)["state_dict"])
+    model.load_state_dict(torch.load(done, "cpu", weights_only=True)["state_dict"])
     return model.eval()
 
 

@@ -1,11 +1,16 @@
 """Generators compared at equal training time: ``python -m benchmarks.generators --train PHOTOS --val HELD_OUT [--seconds 1800]``.
 
-AffMSE ×4 with each network, all about as large as affmse-x4-fast may be (a tenth of affmse-x4's multi-adds), each
-trained for the same number of seconds on the same crops in the same order: steps are timed before, so that the learning rate reaches 0
-when the time is up. Then Y-PSNR on the held-out pictures, multi-adds for an output of 1280×720, and seconds per megapixel of that
-output in bf16 and float32, network and projection, all networks in turn in one run.
+AffMSE ×4 with each network of a size, each trained for the same number of seconds on the same crops in the same order: steps are
+timed before, so that the learning rate reaches 0 when the time is up. Then Y-PSNR on the held-out pictures, multi-adds for an output
+of 1280×720, and seconds per megapixel of that output on the processor in bf16 and float32, network and projection, all networks in
+turn in one run.
 
-A run that was stopped goes on where it was (--again begins anew). Results: benchmarks/results/generators/results.json, results.png.
+--networks fast   about a tenth of the multi-adds of the largest here (the default)
+--networks base   what a processor computes about as fast as networks of others that are known for their speed, and the largest;
+                  made for a GPU (--accelerator gpu)
+
+A run that was stopped goes on where it was (--again begins anew); so figures of a GPU, brought back in --runs, are completed here by
+the speed of this machine's processor. Results: benchmarks/results/generators/NETWORKS.json, NETWORKS.png.
 """
 
 import argparse
@@ -23,54 +28,74 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-import sr_zoo
 from benchmarks import experiment
 from benchmarks.common import RESULTS, ROOT, parsed, write_json
 from benchmarks.speed import medians
 from sr_zoo import AffMSE, SRDataModule
+from sr_zoo.descent import TrainingDiverged
 from sr_zoo.files import whole
 from sr_zoo.tiles import bf16_is_fast, run_network
+from sr_zoo.training import Graphed
 
-SCALE, BASE = 4, "affmse-x4"
+SCALE, LARGEST = 4, "residual 64×16"
 NETWORKS = {
-    "residual 32×5": {"name": "residual", "width": 32, "depth": 5},
-    "wider 40×3": {"name": "residual", "width": 40, "depth": 3},
-    "deeper 24×10": {"name": "residual", "width": 24, "depth": 10},
-    "SiLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "silu"},
-    "PReLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "prelu"},
-    "reparameterised 32×5": {"name": "reparameterised", "width": 32, "depth": 5},
-    "attention 32×5": {"name": "attention", "width": 32, "depth": 5},
-    "channel attention 32×5": {"name": "channel_attention", "width": 32, "depth": 5},
-    "depthwise 48×7": {"name": "depthwise", "width": 48, "depth": 7},
-    "gated 32×7": {"name": "gated", "width": 32, "depth": 7},
+    "fast": {
+        "residual 32×5": {"name": "residual", "width": 32, "depth": 5},
+        "wider 40×3": {"name": "residual", "width": 40, "depth": 3},
+        "deeper 24×10": {"name": "residual", "width": 24, "depth": 10},
+        "SiLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "silu"},
+        "PReLU 32×5": {"name": "residual", "width": 32, "depth": 5, "activation": "prelu"},
+        "reparameterised 32×5": {"name": "reparameterised", "width": 32, "depth": 5},
+        "attention 32×5": {"name": "attention", "width": 32, "depth": 5},
+        "channel attention 32×5": {"name": "channel_attention", "width": 32, "depth": 5},
+        "depthwise 48×7": {"name": "depthwise", "width": 48, "depth": 7},
+        "gated 32×7": {"name": "gated", "width": 32, "depth": 7},
+    },
+    "base": {
+        "residual 64×10": {"name": "residual", "width": 64, "depth": 10},
+        LARGEST: {"name": "residual", "width": 64, "depth": 16},
+        "deeper 48×18": {"name": "residual", "width": 48, "depth": 18},
+        "wider 80×6": {"name": "residual", "width": 80, "depth": 6},
+        "attention 64×10": {"name": "attention", "width": 64, "depth": 10},
+        "reparameterised 64×10": {"name": "reparameterised", "width": 64, "depth": 10},
+        "channel attention 64×10": {"name": "channel_attention", "width": 64, "depth": 10},
+        "PReLU 64×10": {"name": "residual", "width": 64, "depth": 10, "activation": "prelu"},
+        "gated 64×13": {"name": "gated", "width": 64, "depth": 13},
+    },
 }
-TIMED = 20  # steps, of which the first half warms up
+# Crops in a batch and their side: a GPU is not filled by what a processor is.
+CROPS = {"cpu": (16, 128), "gpu": (64, 192)}
+TIMED = 40  # steps, of which the first half warms up
 
 
 def main() -> None:
-    with comparison(__doc__, "generators", RESULTS / "generators" / "results.json") as (options, cache):
-        data = SRDataModule(
-            str(options.train), str(options.val), batch_size=16, crop_size=64 if options.quick else 128, **cache
-        )
-        models, rows = {}, {}
-        for name, spec in NETWORKS.items():
-            models[name], row = trained(name, lambda s=spec: make(s), data, options.seconds, options.runs)
-            rows[name] = {"generator": spec, **row}
+    with comparison(__doc__, "generators", tuple(NETWORKS)) as (options, cache):
+        batch, crop = CROPS[options.accelerator]
+        data = pictures(options, cache, batch, 64 if options.quick else crop)
+        networks = {n: spec for n, spec in NETWORKS[options.networks].items() if not options.only or n in options.only}
+        rows = {}
+        for name, spec in networks.items():
+            rows[name] = {"generator": spec, **trained(name, lambda s=spec: make(s), data, options)}
             print(f"{name}: {rows[name]}", flush=True)
-    models[BASE], rows[BASE] = sr_zoo.load(BASE), {}
-    sizes = {name: size(model) for name, model in models.items()}
+        if options.only_train:
+            return
+    models = {name: make(spec).eval() for name, spec in networks.items()}
     speeds = speed(models, *((45, 80, 1) if options.quick else (180, 320, 9)))
     write_json(options.output, {
-        "seconds_each": options.seconds, "threads": torch.get_num_threads(), "bf16_instructions": bf16_is_fast(),
-        "torch": torch.__version__, "rows": {n: {**rows[n], **sizes[n], **speeds[n]} for n in models},
+        "seconds_each": options.seconds, "accelerator": options.accelerator, "threads": torch.get_num_threads(),
+        "bf16_instructions": bf16_is_fast(), "torch": torch.__version__,
+        "rows": {n: {**rows[n], **size(models[n]), **speeds[n]} for n in models},
     })  # fmt: skip
     draw(options.output)
 
 
 @contextlib.contextmanager
-def comparison(doc: str, name: str, output: Path) -> Iterator[tuple[argparse.Namespace, dict]]:
+def comparison(doc: str, name: str, sizes: tuple[str, ...]) -> Iterator[tuple[argparse.Namespace, dict]]:
     """The command line of trainings of equal time, and what a quick one tells its data module: it learns noise, and keeps nothing."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--networks", choices=sizes, default=sizes[0], help="(default: %(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows only")
+    parser.add_argument("--accelerator", choices=tuple(CROPS), default="cpu", help="that trains (default: %(default)s)")
     parser.add_argument("--train", type=Path, help="folder of training photographs")
     parser.add_argument("--val", type=Path, help="folder of held-out ones; never a benchmark set")
     parser.add_argument("--seconds", type=float, default=1800, help="of training for each row (default: %(default)s)")
@@ -78,8 +103,11 @@ def comparison(doc: str, name: str, output: Path) -> Iterator[tuple[argparse.Nam
         "--quick", action="store_true", help="few steps on noise: only to see that it runs; needs no pictures"
     )
     parser.add_argument("--again", action="store_true", help="train all anew")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / name)
-    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--only-train", action="store_true", help="only fill --runs, which are completed elsewhere")
+    parser.add_argument("--runs", type=Path, help=f"(default: runs/{name}/NETWORKS)")
+    parser.add_argument("--output", type=Path, help=f"(default: benchmarks/results/{name}/NETWORKS.json)")
+    networks = parser.parse_known_args()[0].networks
+    parser.set_defaults(runs=ROOT / "runs" / name / networks, output=RESULTS / name / f"{networks}.json")
     options = parsed(parser)
     if options.again:
         shutil.rmtree(options.runs, ignore_errors=True)
@@ -103,29 +131,39 @@ def make(spec: dict, **changed) -> AffMSE:
     return AffMSE(generator=spec, **{**settings, **changed})
 
 
+def pictures(options: argparse.Namespace, cache: dict, batch: int, crop: int) -> SRDataModule:
+    on_gpu = {"on_device": True, "num_workers": 8} if options.accelerator == "gpu" else {}
+    return SRDataModule(str(options.train), str(options.val), batch_size=batch, crop_size=crop, **on_gpu, **cache)
+
+
 def trained(
     name: str,
     make: Callable[[], AffMSE],
     data: SRDataModule,
-    seconds: float,
-    runs: Path,
+    options: argparse.Namespace,
     callbacks: tuple[Callback, ...] = (),
-) -> tuple[AffMSE, dict]:
-    """The model after ``seconds`` of training and its figures; both are kept, and taken from there the next time."""
+) -> dict:
+    """What ``--seconds`` of training bring; it is kept, and taken from there the next time. PSNR is None where it diverged."""
+    runs, seconds, hardware = options.runs, options.seconds, {"accelerator": options.accelerator}
+    if options.accelerator == "gpu":
+        hardware["benchmark"], callbacks = True, (*callbacks, Graphed())
     figures = runs / name / "figures.json"
     row = json.loads(figures.read_text()) if figures.is_file() else {}
     if row.get("seconds") != seconds:
         shutil.rmtree(runs / name, ignore_errors=True)
-        step = step_seconds(make(), data)
+        step = step_seconds(make(), data, hardware, callbacks)
         row = {"seconds": seconds, "seconds_per_step": step, "steps": max(2, round(seconds / step))}
         keep(figures, row)
-    model = experiment.train(name, make, data, row["steps"], runs, callbacks=callbacks)
     if "psnr" not in row:
-        trainer = Trainer(accelerator="cpu", devices=1, precision="32-true", logger=False, enable_progress_bar=False,
-                          enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
-        row["psnr"] = trainer.validate(model, datamodule=data, verbose=False)[0]["val/psnr"]
+        try:
+            model = experiment.train(name, make, data, row["steps"], runs, callbacks=callbacks, **hardware)
+            trainer = Trainer(accelerator=options.accelerator, devices=1, precision="32-true", logger=False,
+                              enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+            row["psnr"] = trainer.validate(model, datamodule=data, verbose=False)[0]["val/psnr"]
+        except TrainingDiverged:
+            row["psnr"] = None
         keep(figures, row)
-    return model.eval(), row
+    return row
 
 
 def keep(path: Path, row: dict) -> None:
@@ -133,22 +171,25 @@ def keep(path: Path, row: dict) -> None:
         beside.write_text(json.dumps(row))
 
 
-def step_seconds(model: AffMSE, data: SRDataModule) -> float:
-    """Median seconds between the ends of two training steps, with all that Lightning and the data need."""
+def step_seconds(model: AffMSE, data: SRDataModule, hardware: dict, callbacks: tuple[Callback, ...]) -> float:
+    """Seconds of a training step with all that Lightning and the data need; a GPU's mean, of others the median."""
 
     class Clock(Callback):
         times = ()
 
-        def on_train_batch_end(self, *_) -> None:
+        def on_train_batch_end(self, trainer: Trainer, *_) -> None:
+            if trainer.global_step in (TIMED // 2, TIMED) and torch.cuda.is_available():
+                torch.cuda.synchronize()  # between these it is ahead of us
             self.times += (time.perf_counter(),)
 
     clock = Clock()
     trainer = Trainer(
-        accelerator="cpu", devices=1, precision="bf16-mixed", max_steps=TIMED, logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False, callbacks=[clock], limit_val_batches=0,
+        **hardware, devices=1, precision="bf16-mixed", max_steps=TIMED, logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, callbacks=[*callbacks, clock], limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
-    return float(np.median(np.diff(clock.times[TIMED // 2 :])))
+    gaps = np.diff(clock.times[TIMED // 2 - 1 :])
+    return float(gaps.mean() if hardware["accelerator"] == "gpu" else np.median(gaps))
 
 
 def size(model: AffMSE) -> dict:
@@ -181,7 +222,7 @@ def draw(results: Path) -> None:
     content = json.loads(results.read_text())
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     for axes, precision in zip(figure.subplots(1, 2, sharey=True), ("bf16", "float32")):
-        trained = [(row["psnr"], name, row) for name, row in content["rows"].items() if "psnr" in row]
+        trained = [(row["psnr"], name, row) for name, row in content["rows"].items() if row["psnr"] is not None]
         for place, (psnr, name, row) in enumerate(sorted(trained, reverse=True)):
             x = row[f"seconds_per_megapixel_{precision}"]
             axes.plot(x, psnr, "o", label=f"{place + 1}  {name}")

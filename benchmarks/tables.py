@@ -59,39 +59,55 @@ def ensemble() -> str:
     return "\n".join(lines)
 
 
-def generators() -> str:
-    results = json.loads((RESULTS / "generators" / "results.json").read_text())
+def generators(networks: str = "fast") -> str:
+    results = json.loads((RESULTS / "generators" / f"{networks}.json").read_text())
     lines = ["| | parameters | multi-adds, 1280×720 | s/MP bf16 | float32 | s/step | PSNR |", "|" + "---|" * 7]
     for name, row in results["rows"].items():
-        if "psnr" not in row:
-            continue
         lines.append(
             f"| {name} | {row['parameters'] // 1000} k | {row['multi_adds'] / 1e9:.1f} G | "
             f"{row['seconds_per_megapixel_bf16']:.3f} | {row['seconds_per_megapixel_float32']:.3f} | "
-            f"{row['seconds_per_step']:.3f} | {row['psnr']:.2f} |"
+            f"{row['seconds_per_step']:.{4 if _on_gpu(results) else 3}f} | {_psnr(row)} |"
         )
     text = (
-        f"Each trained for {results['seconds_each']:g} seconds, PSNR on held-out photos (thread{'s' * (results['threads'] > 1)}: "
-        f"{results['threads']}; `python -m benchmarks.generators`)"
+        f"Each trained for {results['seconds_each']:g} seconds{_trained_by(results)}, PSNR on held-out photos; s/MP on the processor, "
+        f"thread{'s' * (results['threads'] > 1)}: {results['threads']} "
+        f"(`python -m benchmarks.generators{_options(networks, results)}`)"
     )
     text += ": so short a time favours what learns fast." if results["seconds_each"] < 600 else "."
-    return "\n".join([*lines, "", textwrap.fill(text, 125)])
+    return "\n".join([*lines, "", textwrap.fill(text, 125, break_on_hyphens=False)])
 
 
-def settings() -> str:
-    results = json.loads((RESULTS / "settings.json").read_text())
+def settings(networks: str = "fast") -> str:
+    results = json.loads((RESULTS / "settings" / f"{networks}.json").read_text())
     (first, base), *others = results["rows"].items()
+    digits = 4 if _on_gpu(results) else 3
     lines = ["| | s/step | steps | PSNR |", "|---|---|---|---|"]
-    lines += [f"| {first} | {base['seconds_per_step']:.3f} | {base['steps']} | {base['psnr']:.2f} |"]
+    lines += [f"| {first} | {base['seconds_per_step']:.{digits}f} | {base['steps']} | {base['psnr']:.2f} |"]
     for name, row in others:
-        lines.append(
-            f"| {name} | {row['seconds_per_step']:.3f} | {row['steps']} | {row['psnr']:.2f} ({row['psnr'] - base['psnr']:+.2f}) |"
-        )
+        gain = "" if row["psnr"] is None else f" ({row['psnr'] - base['psnr']:+.2f})"
+        lines.append(f"| {name} | {row['seconds_per_step']:.{digits}f} | {row['steps']} | {_psnr(row)}{gain} |")
+    threads = "" if _on_gpu(results) else f", thread{'s' * (results['threads'] > 1)}: {results['threads']}"
     text = (
-        f"*{results['network']}*, {results['seconds_each']:g} seconds each, PSNR on held-out photos (thread"
-        f"{'s' * (results['threads'] > 1)}: {results['threads']}; `python -m benchmarks.settings`)."
+        f"*{results['network']}*, {results['seconds_each']:g} seconds each{_trained_by(results)}, PSNR on held-out photos{threads} "
+        f"(`python -m benchmarks.settings{_options(networks, results)}`)."
     )
-    return "\n".join([*lines, "", textwrap.fill(text, 125)])
+    return "\n".join([*lines, "", textwrap.fill(text, 125, break_on_hyphens=False)])
+
+
+def _on_gpu(results: dict) -> bool:
+    return results.get("accelerator") == "gpu"
+
+
+def _trained_by(results: dict) -> str:
+    return " of a GPU" if _on_gpu(results) else ""
+
+
+def _options(networks: str, results: dict) -> str:
+    return ("" if networks == "fast" else f" --networks {networks}") + (" --accelerator gpu" if _on_gpu(results) else "")
+
+
+def _psnr(row: dict) -> str:
+    return "diverged" if row["psnr"] is None else f"{row['psnr']:.2f}"
 
 
 def curves() -> str:

@@ -68,6 +68,9 @@ def test_curves_join_the_runs_and_say_what_a_doubling_brings(tmp_path):
     assert np.allclose(found["lines"][1], [(200 * each, 28), (400 * each, 28.5), (600 * each, 28.4), (800 * each, 28.6)])
     assert math.isclose(found["per_doubling"], 0.1) and math.isclose(found["at_ten_times"], 28.6 + 0.1 * math.log2(10))
     assert "per_doubling" not in curves.curve([[first]])
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "points.json").write_text("[[0.5, 28.2], [1.0, 28.3]]")
+    assert np.allclose(curves.line([first, tmp_path / "c"])[2:], [(400 * each + 0.5, 28.2), (400 * each + 1, 28.3)])
     (first / "log").write_text("nothing")
     with pytest.raises(SystemExit, match="no progress"):
         curves.curve([[first]])

@@ -130,6 +130,23 @@ def test_benchmark_scripts_run(module, tmp_path, monkeypatch):
     assert (tmp_path / "x.json").is_file()
 
 
+def test_figures_of_trainings_elsewhere_are_completed(tmp_path, monkeypatch):
+    import json
+
+    from benchmarks import generators
+
+    name, kept = "residual 64×10", {"seconds": 0.1, "seconds_per_step": 0.006, "steps": 16, "psnr": 28.187}
+    (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / name / "figures.json").write_text(json.dumps(kept))
+    options = ["--accelerator", "gpu", "--networks", "base", "--only", name, "--output", str(tmp_path / "x.json")]
+    monkeypatch.setattr("sys.argv", ["generators", "--quick", *options, "--runs", str(tmp_path / "runs")])
+    generators.main()
+    content = json.loads((tmp_path / "x.json").read_text())
+    row = content["rows"].pop(name)
+    assert not content["rows"] and content["accelerator"] == "gpu" and {k: row[k] for k in kept} == kept
+    assert row["seconds_per_megapixel_bf16"] > 0 and row["multi_adds"] > 4e10
+
+
 def test_quick_runs_leave_results_alone(tmp_path, monkeypatch):
     import argparse
 
