@@ -37,7 +37,7 @@ from sr_zoo.files import whole
 from sr_zoo.tiles import bf16_is_fast, run_network
 from sr_zoo.training import Graphed
 
-SCALE, LARGEST = 4, "residual 64×16"
+SCALE = 4
 NETWORKS = {
     "fast": {
         "residual 32×5": {"name": "residual", "width": 32, "depth": 5},
@@ -53,7 +53,7 @@ NETWORKS = {
     },
     "base": {
         "residual 64×10": {"name": "residual", "width": 64, "depth": 10},
-        LARGEST: {"name": "residual", "width": 64, "depth": 16},
+        "residual 64×16": {"name": "residual", "width": 64, "depth": 16},
         "deeper 48×18": {"name": "residual", "width": 48, "depth": 18},
         "wider 80×6": {"name": "residual", "width": 80, "depth": 6},
         "attention 64×10": {"name": "attention", "width": 64, "depth": 10},
@@ -72,7 +72,7 @@ def main() -> None:
     with comparison(__doc__, "generators", tuple(NETWORKS)) as (options, cache):
         batch, crop = CROPS[options.accelerator]
         data = pictures(options, cache, batch, 64 if options.quick else crop)
-        networks = {n: spec for n, spec in NETWORKS[options.networks].items() if not options.only or n in options.only}
+        networks = chosen(NETWORKS, options)
         rows = {}
         for name, spec in networks.items():
             rows[name] = {"generator": spec, **trained(name, lambda s=spec: make(s), data, options)}
@@ -118,6 +118,18 @@ def comparison(doc: str, name: str, sizes: tuple[str, ...]) -> Iterator[tuple[ar
         if options.train is None or options.val is None:
             raise SystemExit("--train and --val: give folders of pictures (or --quick, which needs none)")
         yield options, {"cache_dir": f"{temporary}/cache"} if options.quick else {}
+
+
+def chosen(rows: dict, options: argparse.Namespace) -> dict:
+    """Those of a size that --only names.
+
+    Raises:
+        SystemExit: it names one that there is not.
+    """
+    rows = rows[options.networks]
+    if unknown := set(options.only or ()) - set(rows):
+        raise SystemExit(f"--only {unknown.pop()}: no such row; there are {', '.join(rows)}")
+    return {name: row for name, row in rows.items() if not options.only or name in options.only}
 
 
 def make(spec: dict, **changed) -> AffMSE:

@@ -5,7 +5,7 @@ One network, trained for the same number of seconds each time; a row changes one
 the pictures that are at least as large.
 
 --networks fast   that of affmse-x4-fast (the default)
---networks base   that of affmse-x4, for a GPU (--accelerator gpu)
+--networks base   one of nearly the size of affmse-x4, for a GPU (--accelerator gpu)
 
 A run that was stopped goes on where it was (--again begins anew). Results: benchmarks/results/settings/NETWORKS.json.
 """
@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from benchmarks.common import write_json
-from benchmarks.generators import CROPS, NETWORKS, comparison, make, pictures, trained
+from benchmarks.generators import CROPS, NETWORKS, chosen, comparison, make, pictures, trained
 from sr_zoo import AffMSE
 from sr_zoo.objectives import OBJECTIVES
 
@@ -48,10 +48,9 @@ SETTINGS = {
 def main() -> None:
     with comparison(__doc__, "settings", tuple(SETTINGS)) as (options, cache):
         network, rows = NETWORK[options.networks], {}
-        for name, changed in SETTINGS[options.networks].items():
-            if not options.only or name in options.only:
-                rows[name] = row(name, NETWORKS[options.networks][network], dict(changed), options, cache)
-                print(f"{name}: {rows[name]}", flush=True)
+        for name, changed in chosen(SETTINGS, options).items():
+            rows[name] = row(name, NETWORKS[options.networks][network], dict(changed), options, cache)
+            print(f"{name}: {rows[name]}", flush=True)
         if options.only_train:
             return
     write_json(options.output, {

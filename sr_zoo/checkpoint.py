@@ -78,12 +78,15 @@ def save(model, folder: str | Path, half: bool = False) -> Path:
         half: weights in float16, half as large: those of the zoo lose less than 0.001 dB by it. Loaded, they are float32 again.
 
     Raises:
-        CheckpointError: a network was given as a module, so no config can name it.
+        CheckpointError: a network was given as a module or something was put around it, so no config can name it.
     """
     from safetensors.torch import save_file
 
     if model.config is None:
-        raise CheckpointError("a network was given as a module; register it by name to save it as a checkpoint")
+        raise CheckpointError(
+            "a network was given as a module, or the model was made of another for a kernel or noise; register the network by "
+            "name, or save the one that it was made of"
+        )
     folder, config, generator = Path(folder), model.config, model.inference_generator
     if generator.folds_to:
         config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sr_zoo.consistency import Consistency
+from sr_zoo.consistency import Affine, Consistency
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.generators.around import Around
 from sr_zoo.operators import Downsampler, make_kernel
 from sr_zoo.picture import read_picture
 
-__all__ = ["Approximate", "Denoised", "denoised", "read_kernel", "see_through"]
+__all__ = ["Approximate", "Denoised", "Projected", "denoised", "read_kernel", "see_through"]
 
 MAX_KERNEL = 128  # pixels of a drawn kernel's side
 MAX_NOISE = 100.0
@@ -25,6 +25,9 @@ MAX_NOISE = 100.0
 
 def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | None = None):
     """The model for inputs of another blur, or noisy ones; it shares the weights, and the old one stays as it is.
+
+    With another kernel or ridge, what the model makes of the input is projected to what agrees with that: its own picture, not its
+    network's ỹ, which is none. So is that of a model which promises no consistency.
 
     Args:
         model: a :class:`~sr_zoo.methods.SuperResolver`.
@@ -48,8 +51,11 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
         operator = Downsampler(kernel, model.scale, ridge)
     except ValueError as error:
         raise UserError(one_line(error)) from None
-    consistency, generator = type(model.consistency)(operator), model.inference_generator
-    config = model.config and {**model.config, "kernel": kernel, "ridge": float(ridge)}
+    consistency, generator, config = model.consistency, model.inference_generator, model.config
+    if (kernel, ridge) != (model.downsampler.kernel, model.downsampler.ridge):
+        if isinstance(generator, Projected):  # for another kernel already
+            generator, consistency = generator.generator, generator.consistency
+        consistency, generator, config = Affine(operator), Projected(generator, consistency), None
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
     return model.with_parts(generator, consistency, config)
@@ -95,6 +101,19 @@ def denoised(lr: Tensor, noise_level: float) -> Tensor:
     variance = _around((lr - mean).square()).mean(1, keepdim=True)
     # τ² + σ² is what is seen; where less than σ² is seen, τ² is nothing.
     return mean + ((variance - noise).clamp(min=0) / variance.clamp(min=1e-12)) * (lr - mean)
+
+
+class Projected(Around):
+    """A generator with the consistency that it was trained with: its pictures, for another operator to project."""
+
+    traceable = False
+
+    def __init__(self, generator: nn.Module, consistency: Consistency):
+        super().__init__(generator)
+        self.consistency, self.reach = consistency, consistency.radius
+
+    def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
+        return self.consistency(self.generator(lr, *noise).float().contiguous(), lr)
 
 
 RADIUS = 2  # LR pixels that it looks around: the mean's one and the variance's one

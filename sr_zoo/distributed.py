@@ -83,6 +83,9 @@ def shared(items: Sequence, work: Callable[[list], object]) -> list:
             trainer.predict(share, loader, return_predictions=False)
         except _Interrupted as error:
             raise error.__cause__ from None
+        # Threads of a group that is left standing can abort a process which is about to end well.
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     return share.all
 
 

@@ -62,6 +62,10 @@ class _Model(nn.Module):
                 "export: no graph can be written for a model made for noise; export the one that it was made of"
             )
         self.generator = model.inference_generator
+        if not getattr(self.generator, "traceable", True):
+            raise ExportError(
+                "export: no graph can be written for a model made for another kernel; export the one that it was made of"
+            )
         self.operator = _Operator(model.downsampler)
         self.affine = isinstance(model.consistency, Affine)
 

@@ -68,6 +68,8 @@ def upscale_folder(
         UserError: the folders cannot be used; a picture that cannot be used is in the summary instead.
         CheckpointError: the model cannot be loaded.
     """
+    if not place(str(source)).is_folder(str(source)):
+        raise PlaceError(f"{source}: no such folder")
     if isinstance(model, (str, Path)):
         from sr_zoo.hub import load
 

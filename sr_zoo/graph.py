@@ -31,8 +31,10 @@ def onnx_graph(
         import onnxscript  # noqa: F401 - what torch.onnx writes with
     except ImportError as error:
         raise ExportError(f"export: needs the package {error.name}; {EXTRA}") from None
-    if opset < 18:
-        raise ExportError(f"opset: {opset} is not 18 or more")
+    if not OPSET <= opset <= onnx.defs.onnx_opset_version():
+        raise ExportError(
+            f"opset: {opset} is not between {OPSET} and {onnx.defs.onnx_opset_version()}, what this onnx knows"
+        )
     module = copy.deepcopy(module).cpu().eval()
     # Sizes that differ from each other, from 1 and from what one filter reaches, so that none is taken for a constant.
     inputs = [torch.rand(2, 3, 37, 43)] + ([torch.randn(2, noise_channels, 37, 43)] if noise_channels else [])
@@ -49,6 +51,8 @@ def onnx_graph(
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"export: the network cannot be traced ({one_line(error)})") from None
     graph = program.model_proto
+    if graph.opset_import[0].version != opset:
+        raise ExportError(f"opset: {opset} cannot be had from this onnxscript, but {graph.opset_import[0].version}")
     onnx.helper.set_model_props(graph, metadata or {})
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()

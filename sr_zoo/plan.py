@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sr_zoo.errors import UserError
 from sr_zoo.places import Local, inside, joined, place
 
-__all__ = ["Job", "Plan", "TargetError", "plan"]
+__all__ = ["Job", "Plan", "TargetError", "overwrites_nothing", "plan"]
 
 
 class TargetError(UserError):
@@ -133,6 +133,15 @@ def _of_folder(folder: str, output: str, naming: "_Naming", recursive: bool, pla
             raise TargetError(f"{target}: would be an input next time, since it lies in {folder}; give another --output")
         pairs.append((source, target))
     return pairs
+
+
+def overwrites_nothing(path: str, jobs: list[Job]) -> bool:
+    """Whether a file written to ``path`` takes the place of no input and no output."""
+    there = place(path)
+    if any(there.absolute(path) == place(t).absolute(t) for job in jobs for t in (job.source, *job.targets)):
+        return False
+    identity = there.identity(path)
+    return identity is None or all(place(job.source).identity(job.source) != identity for job in jobs)
 
 
 def _check(jobs: list[Job]) -> None:

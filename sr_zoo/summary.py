@@ -12,6 +12,7 @@ from sr_zoo.raster import Picture
 
 __all__ = ["Result", "Summary", "write_report"]
 
+_SIZES = ("to_width", "to_height", "network_width", "network_height")  # the figures are of the network's picture
 _FIGURES = ("reproduced", "lr_psnr", "lr_psnr_8bit", "seconds")
 
 
@@ -131,9 +132,10 @@ class Summary:
         if not any(r.samples for r in self.results):
             return ", ".join(counts)
         worst = "" if self.reproduced == 1 else f" (worst: {self.worst.source}, {percent(self.worst.reproduced)})"
-        return (
-            f"{', '.join(counts)}; downsampled, the saved files give back {percent(self.reproduced)} of the input's "
-            f"samples{worst}" + ("" if self.exact else "; this model does not promise consistency")
+        resized = any(r.network_size for r in self.results)
+        what = "before their resize, downsampled, they give back" if resized else "downsampled, the saved files give back"
+        return f"{', '.join(counts)}; {what} {percent(self.reproduced)} of the input's samples{worst}" + (
+            "" if self.exact else "; this model does not promise consistency"
         )
 
 
@@ -154,14 +156,17 @@ def write_report(path: str | Path, summary: Summary) -> None:
         beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         table = csv.writer(file)
-        table.writerow(("source", "target", "state", "width", "height", "samples", *_FIGURES, "reason"))
+        table.writerow(("source", "target", "state", "width", "height", "samples", *_FIGURES, "reason", *_SIZES))
         for r in sorted(summary.results, key=lambda r: (r.source, r.target)):
             figures = (
                 *r.size,
                 r.samples,
                 *(getattr(r, name) if r.samples or name == "seconds" else "" for name in _FIGURES),
             )
-            table.writerow((r.source, r.target, r.state, *(figures if r.state == "done" else [""] * len(figures)), r.reason))
+            sizes = (*r.to_size, *(r.network_size or r.to_size))
+            if r.state != "done":
+                figures, sizes = [""] * len(figures), [""] * len(sizes)
+            table.writerow((r.source, r.target, r.state, *figures, r.reason, *sizes))
 
 
 def _times(size: tuple[int, int]) -> str:

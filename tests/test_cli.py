@@ -90,6 +90,25 @@ def test_bad_pictures_are_one_line_each_and_do_not_stop_the_rest(capsys, photo, 
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["photo_x4.png"]
 
 
+def test_what_is_resized_is_not_said_to_give_the_input_back(capsys, folder, checkpoint, tmp_path):
+    arguments = ["upscale", folder, "-o", tmp_path / "out", "--model", checkpoint, "--size", "100x"]
+    code, out, _ = run(capsys, *arguments, "--report", tmp_path / "report.csv")
+    assert code == 0 and "; before their resize, downsampled, they give back" in out and "saved" not in out
+    with open(tmp_path / "report.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert [row[k] for k in ("width", "to_width", "network_width")] == ["112", "100", "448"]
+
+
+def test_a_report_takes_the_place_of_no_picture(capsys, folder, checkpoint, tmp_path):
+    before = (folder / "a.png").read_bytes()
+    (tmp_path / "link.csv").symlink_to(folder / "a.png")
+    for report in (folder / "a.png", tmp_path / "link.csv", tmp_path / "large.png"):
+        arguments = ["upscale", folder / "a.png", "-o", tmp_path / "large.png", "--model", checkpoint]
+        code, _, err = run(capsys, *arguments, "--report", report)
+        assert code == 2 and f"--report {report}: is one of the pictures" in err
+    assert (folder / "a.png").read_bytes() == before and not (tmp_path / "large.png").exists()
+
+
 def test_a_folder_is_summed_up_in_one_line(capsys, folder, checkpoint, tmp_path):
     (folder / "more" / "bad.png").write_bytes(b"nonsense")
     (folder / "notes.txt").write_text("")

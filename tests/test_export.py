@@ -106,6 +106,7 @@ def lopsided():
         (lambda: AffMSE(generator=TINY).see_through(noise_level=5), "m.onnx", {}, "made for noise"),
         (lambda: AffMSE(generator=TINY), "m.pt", {}, "m.pt: .* end in .onnx"),
         (lambda: AffMSE(generator=TINY), "m.onnx", {"opset": 12}, "opset: 12"),
+        (lambda: AffMSE(generator=TINY), "m.onnx", {"opset": 99}, "opset: 99 is not between 18 and"),
         (lambda: AffMSE(generator=TINY), "file/m.onnx", {}, "m.onnx: cannot be written"),
     ],
 )

@@ -274,6 +274,12 @@ def test_every_sample_of_a_broken_picture_is_told_of(photos, model, tmp_path):
     assert summary.count("failed") == len(told) == 3 and len({r.target for r in told}) == 3
 
 
+def test_no_folder_is_said_to_be_none(model, tmp_path):
+    with pytest.raises(PlaceError, match="nowhere: no such folder"):
+        upscale_folder(tmp_path / "nowhere", tmp_path / "out", model)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_report_goes_where_a_url_says(photos, model, tmp_path, monkeypatch):
     from sr_zoo.summary import write_report
 

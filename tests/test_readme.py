@@ -145,6 +145,9 @@ def test_figures_of_trainings_elsewhere_are_completed(tmp_path, monkeypatch):
     row = content["rows"].pop(name)
     assert not content["rows"] and content["accelerator"] == "gpu" and {k: row[k] for k in kept} == kept
     assert row["seconds_per_megapixel_bf16"] > 0 and row["multi_adds"] > 4e10
+    monkeypatch.setattr("sys.argv", ["generators", "--quick", "--only", "residual 64×10"])
+    with pytest.raises(SystemExit, match="--only residual 64×10: no such row; there are residual 32×5"):
+        generators.main()
 
 
 def test_quick_runs_leave_results_alone(tmp_path, monkeypatch):

@@ -101,6 +101,11 @@ def test_another_blur(upscale, tmp_path, picture):
     assert share_of(made, blurred, "gaussian:1.2") > 0.99 > 0.5 > share_of(made, blurred)
 
 
+def test_a_kernel_too_wide_takes_a_ridge(upscale):
+    code, out, _, made = upscale("--kernel", "gaussian:9", "--ridge", "1e-3")
+    assert code == 0 and "consistency is approximate" in out and made
+
+
 def test_noise_is_not_kept_and_that_is_said(upscale, picture):
     code, out, _, (made,) = upscale("--noise-level", 10)
     assert code == 0 and "consistency is approximate, on purpose" in out and share_of(made, picture) < 0.9
@@ -133,6 +138,7 @@ def test_another_backend(upscale):
         (("--kernel", "gaussian:9"), "ridge"),
         (("--noise-level", "500"), "noise_level"),
         (("--max-pixels", "100"), "max_pixels"),
+        (("--ridge", "-1"), "ridge"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(options, message, upscale):

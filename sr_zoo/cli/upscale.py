@@ -69,6 +69,7 @@ def _add_input(command) -> None:
     group.add_argument(
         "--kernel", metavar="K", help="its blur: bicubic, box, gaussian:SIGMA[:SIZE], or a picture of a measured kernel"
     )
+    group.add_argument("--ridge", type=float, metavar="E", help="for kernels that cannot be inverted without, such as 1e-3")
     group.add_argument(
         "--noise-level", type=float, default=0.0, metavar="S",
         help="standard deviation of its noise, 0 to 100 of 255; about 5 for JPEG of quality 50 to 70, 2 for 90. The output then "
@@ -134,7 +135,7 @@ def _upscale(options) -> int:
     from sr_zoo.engine import Settings
     from sr_zoo.folder import upscale_jobs
     from sr_zoo.hub import load
-    from sr_zoo.plan import TargetError, plan
+    from sr_zoo.plan import TargetError, overwrites_nothing, plan
     from sr_zoo.resize import default_model
     from sr_zoo.summary import write_report
 
@@ -145,9 +146,9 @@ def _upscale(options) -> int:
         model = load(name)
         if options.ensemble:
             model = model.self_ensemble()
-        if options.kernel is None and not options.noise_level:
+        if options.kernel is None and options.ridge is None and not options.noise_level:
             return model
-        return model.see_through(options.kernel, options.noise_level)
+        return model.see_through(options.kernel, options.noise_level, options.ridge)
 
     chosen = functools.cache(lambda scale: see(default_model(scale)))
     choosing = options.model is None and (options.outscale is not None or options.size is not None)
@@ -161,6 +162,8 @@ def _upscale(options) -> int:
             options.inputs, options.output, delivery.label(model.scale), options.samples, options.recursive,
             options.format and f".{options.format}", options.all_frames,
         )  # fmt: skip
+        if options.report and not overwrites_nothing(options.report, planned.jobs):
+            raise UsageError(f"--report {options.report}: is one of the pictures, to read or to write; give another file")
     except TargetError as error:
         raise UsageError(error) from None
     speaks = distributed.first()

@@ -12,9 +12,10 @@ class Around(nn.Module):
 
     Attributes:
         reach: LR pixels, in each direction, that it looks beyond what the network sees.
+        traceable: whether what it adds can be told in a graph for any size.
     """
 
-    reach = 0
+    reach, traceable = 0, True
 
     def __init__(self, generator: nn.Module):
         super().__init__()

@@ -11,7 +11,7 @@ from PIL import Image
 import sr_zoo
 from sr_zoo.cli import main
 from sr_zoo.hub import PRIOR, CheckpointError
-from sr_zoo.publish import push_all
+from sr_zoo.publish import _write_card, push_all
 from tests.conftest import ROOT
 from tests.hub.conftest import files_of, log_in
 from tests.hub.test_faults import LATER
@@ -299,6 +299,14 @@ def test_the_jobs_of_the_readme(hub, cache, tmp_path, monkeypatch, picture):
     assert [card.count(f"| {name} |") for name in ("Set5", "Set14", "BSD100")] == [1, 1, 1]
     assert [card.count(f"name: {name}\n") for name in ("Set5", "Set14", "BSD100")] == [1, 1, 1]
     assert set(published(hub, "me/mine")) == {"README.md", "config.json", "model.safetensors", "recipe.yaml", "results.json"}
+
+
+def test_a_push_that_did_not_come_through_may_be_made_again(checkpoint):
+    (checkpoint / "README.md").unlink()
+    for _ in range(2):
+        _write_card(checkpoint, "mit", "Mine.")
+    with pytest.raises(CheckpointError, match="README.md: not pushed; it is there already"):
+        _write_card(checkpoint, "mit", "Mine and my neighbour's.")
 
 
 def test_a_card_hides_neither_another_nor_what_is_lacking(hub, ada, checkpoint):
