@@ -137,11 +137,8 @@ def _of_folder(folder: str, output: str, naming: "_Naming", recursive: bool, pla
 
 def overwrites_nothing(path: str, jobs: list[Job]) -> bool:
     """Whether a file written to ``path`` takes the place of no input and no output."""
-    there = place(path)
-    if any(there.absolute(path) == place(t).absolute(t) for job in jobs for t in (job.source, *job.targets)):
-        return False
-    identity = there.identity(path)
-    return identity is None or all(place(job.source).identity(job.source) != identity for job in jobs)
+    there = place(path).absolute(path)
+    return all(there != place(other).absolute(other) for job in jobs for other in (job.source, *job.targets))
 
 
 def _check(jobs: list[Job]) -> None:
