@@ -45,7 +45,7 @@ def untrained(folder: Path, **training):
 
     try:
         return SuperResolver.from_config(_fetching_nothing(config), **training)
-    except (OverflowError, TypeError, ValueError) as error:
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {one_line(error)}") from None
 
 

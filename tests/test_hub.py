@@ -74,6 +74,7 @@ def break_weights(folder, change):
         (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
         (lambda f: (f / "config.json").write_text("[" * 10**5), "config.json: not JSON"),
+        (lambda f: (f / "config.json").write_text('{"a":' * 480 + "1" + "}" * 480), "config.json: "),
         (
             lambda f: (f / "config.json").write_text('{"method": "AffMSE", "ridge": 1%s}' % ("0" * 400)),
             "config.json: .*too large",
