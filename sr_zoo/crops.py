@@ -17,7 +17,7 @@ TURNS = {"none": 0, "mirror": 2, "turns": 7}
 
 
 class Crops(Dataset):
-    """Crop i: a picture, a place in it, one of the flips and rotations, and whether it is reduced, all from (seed, i).
+    """Crop i: a picture, a place in it, one of the flips and rotations, and how far it is reduced, all from (seed, i).
 
     Args:
         pictures: a :class:`~sr_zoo.cache.PictureCache`.

@@ -55,6 +55,10 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     if (kernel, ridge) != (model.downsampler.kernel, model.downsampler.ridge):
         if isinstance(generator, Projected):  # for another kernel already
             generator, consistency = generator.generator, generator.consistency
+        elif any(isinstance(part, Projected) for part in generator.modules()):
+            raise UserError(
+                "see_through: this model was made for another kernel already; start from the one that it was made of"
+            )
         consistency, generator, config = Affine(operator), Projected(generator, consistency), None
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
@@ -106,7 +110,7 @@ def denoised(lr: Tensor, noise_level: float) -> Tensor:
 class Projected(Around):
     """A generator with the consistency that it was trained with: its pictures, for another operator to project."""
 
-    traceable = False
+    adds_traceable = False
 
     def __init__(self, generator: nn.Module, consistency: Consistency):
         super().__init__(generator)

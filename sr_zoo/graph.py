@@ -51,8 +51,8 @@ def onnx_graph(
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"export: the network cannot be traced ({one_line(error)})") from None
     graph = program.model_proto
-    if graph.opset_import[0].version != opset:
-        raise ExportError(f"opset: {opset} cannot be had from this onnxscript, but {graph.opset_import[0].version}")
+    if (made := next(o.version for o in graph.opset_import if not o.domain)) != opset:
+        raise ExportError(f"opset: {opset} cannot be had from this onnxscript, but {made}")
     onnx.helper.set_model_props(graph, metadata or {})
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()

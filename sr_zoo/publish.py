@@ -180,25 +180,21 @@ def _complete(checkpoint: str | Path) -> Path:
 
 def _write_card(folder: Path, licence: str, training: str) -> None:
     """README.md of a folder that has what it is made from; without that, nothing, and what is lacking is said later."""
-    path = folder / "README.md"
-    refused = CheckpointError(
-        f"{path}: not pushed; it is there already: take it away to have one written, or leave out the licence and the training "
-        "data"
-    )
-    if not ((folder / "recipe.yaml").is_file() and _has_results(folder / "results.json")):
-        if path.exists():
-            raise refused
-        return
-    try:
-        card = model_card(folder, training, licence, _origin(folder))
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{folder}: not pushed; no card can be made of it ({one_line(error)})") from None
-    if path.exists():
-        if path.read_text(errors="replace") != card:  # else by a push that did not come through
-            raise refused
-        return
-    with whole(path) as beside:
-        beside.write_text(card)
+    path, card = folder / "README.md", None
+    if (folder / "recipe.yaml").is_file() and _has_results(folder / "results.json"):
+        try:
+            card = model_card(folder, training, licence, _origin(folder))
+        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            raise CheckpointError(f"{folder}: not pushed; no card can be made of it ({one_line(error)})") from None
+    if not path.exists():
+        if card is not None:
+            with whole(path) as beside:
+                beside.write_text(card)
+    elif path.read_text(errors="replace") != card:  # the same is there where a push did not come through
+        raise CheckpointError(
+            f"{path}: not pushed; it is there already: take it away to have one written, or leave out the licence and the training "
+            "data"
+        )
 
 
 def _origin(folder: Path) -> str:

@@ -14,6 +14,7 @@ from sr_zoo.engine import upscale_array
 from sr_zoo.errors import UserError
 from sr_zoo.export import export
 from sr_zoo.graph import ExportError
+from sr_zoo.hub import CheckpointError, save
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import read_picture
 
@@ -43,12 +44,15 @@ def test_another_kernel(kernel, model, picture, tmp_path):
 
 
 def test_what_was_made_of_a_model_is_not_saved_or_exported_as_it(model, tmp_path):
-    for twin in (model.see_through(SPOT), model.see_through(noise_level=3)):
-        with pytest.raises(sr_zoo.hub.CheckpointError, match="save the one that it was made of"):
-            sr_zoo.hub.save(twin, tmp_path / "x")
+    twins = model.see_through(SPOT), model.see_through(noise_level=3), model.see_through(SPOT).self_ensemble()
+    for twin in twins:
+        with pytest.raises(CheckpointError, match="save the one that it was made of"):
+            save(twin, tmp_path / "x")
         with pytest.raises(ExportError, match="export the one that it was made of"):
             export(twin, tmp_path / "x.onnx")
-    again = sr_zoo.load(sr_zoo.hub.save(model.see_through("bicubic"), tmp_path / "y"))
+    with pytest.raises(UserError, match="made for another kernel already"):
+        twins[-1].see_through("box")
+    again = sr_zoo.load(save(model.see_through("bicubic"), tmp_path / "y"))
     assert again.config == model.config
 
 

@@ -12,10 +12,10 @@ class Around(nn.Module):
 
     Attributes:
         reach: LR pixels, in each direction, that it looks beyond what the network sees.
-        traceable: whether what it adds can be told in a graph for any size.
+        adds_traceable: whether what it adds can be told in a graph for any size.
     """
 
-    reach, traceable = 0, True
+    reach, adds_traceable = 0, True
 
     def __init__(self, generator: nn.Module):
         super().__init__()
@@ -27,6 +27,11 @@ class Around(nn.Module):
         """As that of :class:`~sr_zoo.generators.network.Network`."""
         radius = getattr(self.generator, "radius", None)
         return None if radius is None else radius + self.reach
+
+    @property
+    def traceable(self) -> bool:
+        """Whether all of it can be told in a graph for any size, what it is around included."""
+        return self.adds_traceable and getattr(self.generator, "traceable", True)
 
     def around(self, generator: nn.Module) -> "Around":
         """The same around another generator, such as this one's prepared for inference."""
