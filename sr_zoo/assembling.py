@@ -23,7 +23,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(
             f"{width}×{height} are more than {max_pixels / 1e6:g} megapixels (a limit against decompression bombs); raise "
-            "max_pixels if you trust the file"
+            "max_pixels (--max-pixels) if you trust the file"
         )
 
 

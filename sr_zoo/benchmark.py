@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sr_zoo import metrics
 from sr_zoo.errors import one_line, percent
 from sr_zoo.files import expanded, whole
+from sr_zoo.hub import load, model_names
 from sr_zoo.metrics import PROTOCOL
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import PictureError, read_picture
@@ -50,7 +51,9 @@ def benchmark(
         CheckpointError, PictureError: a model or picture cannot be read.
         ValueError: no model runs at any of the scales.
     """
-    runs = [(name, model, scale) for name, model in map(_named, models) for scale in scales if _runs_at(model, scale)]
+    names = model_names([m[0] if isinstance(m, tuple) else m for m in models])
+    named = list(map(_named, names, models))
+    runs = [(name, model, scale) for name, model in named for scale in scales if _runs_at(model, scale)]
     if not runs:
         raise ValueError(f"scale: none of these models runs at {', '.join(map(str, scales))}")
     pictures = {name: open_set(name, data) for name in sets}
@@ -159,14 +162,12 @@ class PseudoInverse(Bicubic):
 BASELINES = {"bicubic": Bicubic, "pinv": PseudoInverse}
 
 
-def _named(model) -> tuple:
+def _named(name: str, model) -> tuple:
     if isinstance(model, tuple):
         return model
     if model in BASELINES:
         return model, BASELINES[model]
-    from sr_zoo.hub import load
-
-    return Path(model).name, load(model)
+    return name, load(model)
 
 
 def _runs_at(model, scale: int) -> bool:
@@ -197,6 +198,8 @@ def _measure(network, scale: int, paths: list[Path], precision: str) -> dict:
     for path in paths:
         hr = _as_tensor(read_picture(path, keep_grey=True))
         hr = hr[..., : hr.shape[-2] // scale * scale, : hr.shape[-1] // scale * scale]
+        if min(hr.shape[-2:]) < (least := 2 * scale + metrics.WINDOW):
+            raise PictureError(f"{path}: too small to be measured at ×{scale}, which takes {least} pixels of either side")
         lr = metrics.round_clip(degrade.A(hr.double())).float()
         sr, taken = _timed(network, lr / 255, precision)
         seconds += taken

@@ -162,7 +162,7 @@ def _through_vips(file: BinaryIO, kind: str, frame: int | None, max_pixels: int)
         # Some cameras write them, and nothing is missing.
         notes.append("it has extraneous bytes among its data")
         colours, alpha = _decoded(_loaded(file, kind, fail_on="error"), samples, turn, 16)
-    if bits < 8 and not palette:
+    if bits < 8 and not palette and kind != "gif":  # a GIF's are of its palette's indices
         notes.append(f"its {bits}-bit samples became 8-bit ones")
     elif 8 < bits < 16:
         notes.append(f"its {bits}-bit samples became 16-bit ones")

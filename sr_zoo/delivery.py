@@ -20,6 +20,9 @@ class Delivery:
         model_for: ``scale`` → the model of a scale, where one is chosen for each picture by the size it is to have.
         quality: 1…100 for lossy WebP, AVIF and JPEG; lossless (JPEG: 95) if None.
         max_pixels: what a file may claim, see :func:`sr_zoo.picture.open_picture`.
+
+    Raises:
+        UserError: a factor or size that suits no picture.
     """
 
     outscale: float | None = None
@@ -27,6 +30,10 @@ class Delivery:
     model_for: Callable[[int], object] | None = None
     quality: int | None = None
     max_pixels: int | None = None
+
+    def __post_init__(self):
+        if self.outscale is not None or self.size is not None:
+            self._planned((1, 1))  # what suits no picture is said before any is read
 
     def label(self, scale: int) -> str:
         """Of the names of what is saved: ``x4``, ``x3.3``, ``3840x2160``."""
@@ -37,13 +44,13 @@ class Delivery:
 
     def model(self, picture: Picture, model):
         """The one that reaches the size; ``model`` where none is chosen."""
-        return model if self.model_for is None else self.model_for(self._planned(picture)[0])
+        return model if self.model_for is None else self.model_for(self._planned(picture.size)[0])
 
     def sized(self, done: Upscaled, source: Picture) -> Picture:
         """The upscaled picture in the size that was asked for."""
         if self.outscale is None and self.size is None:
             return done.picture
-        return resize(done.picture, *self._planned(source)[1])
+        return resize(done.picture, *self._planned(source.size)[1])
 
     def save(self, path, picture: Picture, source: Picture, model) -> tuple[dict, tuple[str, ...]]:
         """Write it. Where the format changes samples, the figures are those of what is read from the file again.
@@ -64,5 +71,5 @@ class Delivery:
             return {"samples": 0, "reproduced": 0.0, "lr_psnr_8bit": 0.0}, (lost,)
         return {"samples": samples, "reproduced": reproduced, "lr_psnr_8bit": psnr}, (lost,)
 
-    def _planned(self, picture: Picture) -> tuple[int, tuple[int, int]]:
-        return plan_outscale(*picture.size, self.outscale, self.size)
+    def _planned(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        return plan_outscale(*size, self.outscale, self.size)

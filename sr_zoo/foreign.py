@@ -151,6 +151,9 @@ def _state(path: Path) -> dict:
         raise CheckpointError(f"{path}: no such file")
     if path.suffix.lower() not in FOREIGN:
         raise CheckpointError(f"{path}: not a file of weights by its suffix; expected {', '.join(FOREIGN)}")
+    with path.open("rb") as file:
+        if file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs")):
+            raise CheckpointError(f"{path}: a web page or a pointer was saved instead of the weights; download it again")
     try:
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file

@@ -5,6 +5,8 @@
 """
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 from sr_zoo.checkpoint import CONFIG, FOREIGN, PRIOR, WEIGHTS, CheckpointError, read_config, restored, save, untrained
@@ -13,7 +15,7 @@ from sr_zoo.registry import suggestion
 
 __all__ = [
     "CONFIG", "FOREIGN", "PRIOR", "WEIGHTS", "CheckpointError", "checkpoint_folder", "foreign_weights", "list_models", "load",
-    "read_config", "save", "untrained",
+    "model_names", "read_config", "save", "untrained",
 ]  # fmt: skip
 
 
@@ -90,6 +92,18 @@ def list_models() -> list[dict]:
              "results": json.loads(results.read_text()) if results.is_file() else []}
         )  # fmt: skip
     return rows
+
+
+def model_names(sources: list[str | Path]) -> list[str]:
+    """What to call models in a table: the last part of each path or repository; all of it where two would be called the same."""
+    names = [_last_part(source) for source in sources]
+    alike = {name for name, count in Counter(names).items() if count > 1}
+    return [str(source) if name in alike else name for name, source in zip(names, sources)]
+
+
+def _last_part(source: str | Path) -> str:
+    folder = expanded(source)
+    return Path(os.path.abspath(folder) if folder.is_dir() else source).name
 
 
 def _shipped() -> dict[str, Path]:

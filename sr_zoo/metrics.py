@@ -24,6 +24,7 @@ PROTOCOL = (
     "LR samples that the saved file gives back; detail: power of Y above half of Nyquist, as a share of the truth's, of the "
     "set's mean; seconds: network and projection, whole set, median of 3."
 )
+WINDOW = 11  # pixels of a side of what SSIM looks at
 CAP = 200.0  # dB; a perfect float result would be infinite and no mean could follow
 
 
@@ -54,9 +55,11 @@ def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
 def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
     """SSIM (Wang 2004) on Y: 11×11 Gaussian of σ 1.5, valid windows only; one figure per picture. 8-bit values in."""
     x, y = _cut(luma(sr), border), _cut(luma(hr), border)
-    if min(x.shape[-2:]) < 11:
-        raise ValueError(f"SSIM needs 11 pixels on either side, the picture has {x.shape[-1]}×{x.shape[-2]} without border")
-    window = torch.exp(-0.5 * ((torch.arange(11, dtype=x.dtype, device=x.device) - 5) / 1.5) ** 2)
+    if min(x.shape[-2:]) < WINDOW:
+        raise ValueError(
+            f"SSIM needs {WINDOW} pixels on either side, the picture has {x.shape[-1]}×{x.shape[-2]} without border"
+        )
+    window = torch.exp(-0.5 * ((torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2) / 1.5) ** 2)
     window = window / window.sum()
 
     def mean(z: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ def tuning_recipe(
     for name, value in (("steps", steps), ("batch_size", batch_size), ("learning_rate", learning_rate)):
         if value is not None and not value > 0:
             raise UserError(f"{name}: {value} is not above 0")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed: {seed} is not between 0 and {2**32 - 1}")
     config = {**trained.config, **({} if ridge is None else {"ridge": float(ridge)})}
     if kernel is not None:
         config["kernel"] = read_kernel(kernel, trained.scale)

@@ -11,7 +11,8 @@ from PIL import Image
 
 import sr_zoo
 from sr_zoo.benchmark import Bicubic, benchmark, extract_pictures, format_table, open_set, write_results
-from sr_zoo.hub import list_models
+from sr_zoo.cli import main
+from sr_zoo.hub import list_models, model_names
 from sr_zoo.picture import PictureError
 
 # PSNR, SSIM, LR-PSNR-8bit, reproduced: measured with an independent NumPy implementation of the protocol.
@@ -72,6 +73,27 @@ def test_rows(sets, checkpoint, tmp_path):
     assert json.loads(write_results(rows, tmp_path / "out").read_text()) == rows
     table = format_table(rows)
     assert len(table.splitlines()) == 12 and f"{rows[-1]['psnr']:.2f}" in table.splitlines()[-1]
+
+
+def test_models_are_called_by_what_tells_them_apart(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert model_names([".", "a/best", "b/best", "who/net", "affmse-x4"]) == ["mine", "a/best", "b/best", "net", "affmse-x4"]
+
+
+def test_a_picture_too_small_is_named(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    Image.new("RGB", (18, 40)).save(tmp_path / "tiny" / "a.png")
+    with pytest.raises(PictureError, match="a.png: too small to be measured at ×4, which takes 19"):
+        benchmark(["bicubic"], ["tiny"], tmp_path)
+    Image.new("RGB", (20, 40)).save(tmp_path / "tiny" / "a.png")
+    assert benchmark(["bicubic"], ["tiny"], tmp_path)[0]["images"] == 1
+
+
+def test_an_output_that_is_a_file_is_said_before_the_work(sets, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["benchmark", "bicubic", "--data", str(sets), "--output", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.endswith("file: is a file; give a folder\n")
 
 
 def test_parameters_are_those_that_upscale(sets):

@@ -193,6 +193,12 @@ def test_damaged_files_are_named(compact, tmp_path):
     ):
         (tmp_path / name).write_bytes(damaged)
         refused(tmp_path / name, "damaged")
+    for name, page in (
+        ("page.pth", b"\n<!DOCTYPE html>"),
+        ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+    ):
+        (tmp_path / name).write_bytes(page)
+        refused(tmp_path / name, "download it again")
     refused(tmp_path / "missing.pth", "no such file")
     for name in (tmp_path / "missing.pth", "some/missing.safetensors"):
         with pytest.raises(CheckpointError, match="missing.*: no such file$"):

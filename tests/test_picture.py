@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sr_zoo.picture import PictureError, find_pictures, named_errors, read_picture, write_picture
+from sr_zoo.picture import PictureError, find_pictures, named_errors, open_picture, read_picture, write_picture
 
 
 def save(path, array, mode=None, **options):
@@ -161,3 +161,8 @@ def test_whatever_goes_wrong_with_a_file_is_one_line_that_names_it(error, told):
     with pytest.raises(PictureError) as raised, named_errors("a.png"):
         raise error
     assert str(raised.value) == f"a.png: {told}"
+
+
+def test_few_colours_of_a_gif_are_not_told_as_few_bits(tmp_path):
+    Image.fromarray(np.uint8([[0, 255], [255, 0]])).convert("RGB").quantize(2).save(tmp_path / "few.gif")
+    assert not any("bit" in note for note in open_picture(tmp_path / "few.gif").notes)

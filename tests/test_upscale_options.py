@@ -1,6 +1,7 @@
 """The options of ``sr-zoo upscale`` for size, format, blur, noise, frames and backends, as a user meets them."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -131,19 +132,44 @@ def test_another_backend(upscale):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--size", "0x5"), "size"),
-        (("--outscale", "-2"), "outscale"),
         (("--outscale", "100000"), "give less"),
-        (("--kernel", "fog"), "fog"),
-        (("--kernel", "gaussian:9"), "ridge"),
-        (("--noise-level", "500"), "noise_level"),
-        (("--max-pixels", "100"), "max_pixels"),
-        (("--ridge", "-1"), "ridge"),
+        (("--max-pixels", "100"), "--max-pixels"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(options, message, upscale):
+def test_what_suits_not_this_picture_or_model_is_one_line(options, message, upscale):
     code, out, err, made = upscale(*options)
     assert code == 1 and not out and message in err and len(err.splitlines()) == 1 and not made
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--size", "0x5"), "sr-zoo: --size: '0x5' is not"),
+        (("--size=100",), "sr-zoo: --size: '100' is not"),
+        (("--outscale", "-2"), "sr-zoo: --outscale: -2 is not"),
+        (("--outscale", "0"), "sr-zoo: --outscale: 0 is not"),
+        (("--kernel", "fog"), "sr-zoo: --kernel: 'fog' is not"),
+        (("--kernel", "gaussian:9"), "sr-zoo: --kernel 'gaussian:9'"),
+        (("--noise-level", "500"), "sr-zoo: --noise-level: 500 is not"),
+        (("--ridge", "-1"), "sr-zoo: --ridge"),
+        (("--quality", "90"), "sr-zoo: --quality 90: PNG is always lossless"),
+        (("--quality", "90", "--format", "tif"), "sr-zoo: --quality 90: TIFF is always lossless"),
+        (("--seed", "1"), "sr-zoo: --seed: this model takes no noise"),
+        (("--backend", "onnxruntime", "--precision", "bf16"), "sr-zoo: --precision bf16: onnxruntime"),
+    ],
+)
+def test_what_suits_no_picture_is_a_matter_of_usage(options, message, upscale, tmp_path):
+    (tmp_path / "two").mkdir()
+    for name in ("a.png", "b.png"):  # what is told of each picture would be told twice
+        shutil.copy(tmp_path / "photo.png", tmp_path / "two" / name)
+    code, out, err, made = upscale(*options, source=tmp_path / "two")
+    assert code == 2 and not out and err.startswith(message) and len(err.splitlines()) == 1 and not made
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(upscale, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err, made = upscale("--report", tmp_path / "file" / "a" / "b.csv")
+    assert code == 2 and "is no folder to write to" in err and not made
 
 
 @pytest.mark.parametrize("tile", ["x", "-1", "1.5"])

@@ -5,7 +5,8 @@ import os
 import sys
 
 from sr_zoo.cli import benchmark, export, finetune, hub, upscale
-from sr_zoo.cli._common import UsageError, complain
+from sr_zoo.cli._common import UsageError, complain, of_an_option
+from sr_zoo.errors import UserError
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and arguments[0] in TRAINING:
         return _reported(lambda: _train(arguments))
     options = _parser().parse_args(arguments)
-    return _reported(lambda: options.run(options))
+    return _reported(lambda: options.run(options), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,12 +47,15 @@ def _train(arguments: list[str]) -> int:
 
     try:
         run(arguments)
-    except (MisconfigurationException, TrainingDiverged) as error:
+    except MisconfigurationException as error:
+        absent = "; --trainer.accelerator cpu trains without" if "gpu" in str(error).lower() else ""
+        return complain(f"{str(error).rstrip('!.')}{absent}", 1)
+    except TrainingDiverged as error:
         return complain(error, 1)
     return 0
 
 
-def _reported(run) -> int:
+def _reported(run, arguments=()) -> int:
     """Run a command; what a user can mend is one line. Other exceptions are bugs and keep their traceback."""
     try:
         code = run()
@@ -68,7 +72,8 @@ def _reported(run) -> int:
     except MemoryError as error:
         return complain(f"{error or 'not enough memory'}; cut the picture into smaller ones", 1)
     except (ValueError, OSError) as error:
-        return complain(error, 1)
+        usage = of_an_option(error, arguments) if isinstance(error, UserError) else None
+        return complain(usage or error, 2 if usage else 1)
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise

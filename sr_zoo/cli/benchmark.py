@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from sr_zoo.cli._common import UsageError
+
 __all__ = ["add"]
 
 
@@ -34,15 +36,18 @@ def add(commands) -> None:
 def _benchmark(options) -> int:
     from sr_zoo.benchmark import benchmark, format_table, write_results
     from sr_zoo.checkpoint import read_config
-    from sr_zoo.hub import checkpoint_folder, load
+    from sr_zoo.hub import checkpoint_folder, load, model_names
     from sr_zoo.metrics import PROTOCOL
 
+    if Path(options.output).exists() and not Path(options.output).is_dir():
+        raise UsageError(f"--output {options.output}: is a file; give a folder")
     models, scales = list(options.models), options.scale
     if scales is None:
         trained = [read_config(checkpoint_folder(m)).get("scale", 4) for m in options.models if m not in ("bicubic", "pinv")]
         scales = sorted(set(trained)) or [4]
     if options.ensemble:
-        models += [(f"{Path(m).name}, ensemble", load(m).self_ensemble()) for m in models if m not in ("bicubic", "pinv")]
+        trained = [(name, m) for name, m in zip(model_names(models), models) if m not in ("bicubic", "pinv")]
+        models += [(f"{name}, ensemble", load(m).self_ensemble()) for name, m in trained]
     rows = benchmark(
         models, options.sets, options.data, scales, options.precision, lambda line: print(line, file=sys.stderr)
     )

@@ -21,13 +21,12 @@ def add(commands) -> None:
 
 
 def _export(options) -> int:
-    from pathlib import Path
-
     if options.opset < 18:
         raise UsageError(f"--opset {options.opset}: expected 18 or more")
     from sr_zoo.export import export
+    from sr_zoo.hub import model_names
 
-    output = options.output or f"{Path(options.model.partition('@')[0]).name}.onnx"
+    output = options.output or f"{model_names([options.model.partition('@')[0]])[0]}.onnx"
     path = export(options.model, output, options.opset)
     print(f"{options.model} → {path} ({path.stat().st_size / 2**20:.1f} MiB): lr (batch, 3, height, width) in [0, 1] → sr")
     return 0

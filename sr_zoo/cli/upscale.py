@@ -54,7 +54,7 @@ def _add_model(command) -> None:
     group.add_argument(
         "--samples", type=positive, metavar="N", help="write N different pictures, NAME_x4_1.png and so on, each consistent"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="of the first sample (default: %(default)s)")
+    group.add_argument("--seed", type=int, metavar="S", help="of the first sample (default: 0)")
     group.add_argument(
         "--backend",
         default="torch",
@@ -139,8 +139,7 @@ def _upscale(options) -> int:
     from sr_zoo.resize import default_model
     from sr_zoo.summary import write_report
 
-    if options.report and os.path.isdir(options.report):
-        raise UsageError(f"--report {options.report}: is a folder; give a file")
+    _check(options)
 
     def see(name: str):
         model = load(name)
@@ -157,6 +156,8 @@ def _upscale(options) -> int:
     if options.samples and not model.noise_channels:
         name = options.model or default_model(4)
         raise UsageError(f"--samples: {name} takes no noise, its samples would all be the same; try --model affgan-x4")
+    if options.seed is not None and not model.noise_channels:
+        raise UsageError("--seed: this model takes no noise, its picture is always the same; leave it out")
     try:
         planned = plan(
             options.inputs, options.output, delivery.label(model.scale), options.samples, options.recursive,
@@ -174,7 +175,7 @@ def _upscale(options) -> int:
     progress = Progress(-(-total // distributed.processes()), speaks and planned.folders > 0 and not options.quiet)
     teller = _Teller(progress, planned.folders == 0 or options.verbose, options, model)
     try:
-        settings = Settings(options.precision, options.seed, options.tile, options.backend)
+        settings = Settings(options.precision, options.seed or 0, options.tile, options.backend)
         summary = upscale_jobs(planned.jobs, model, settings, options.skip_existing, teller, delivery)
     except KeyboardInterrupt:
         progress.close()
@@ -188,6 +189,25 @@ def _upscale(options) -> int:
     if speaks and options.report:
         write_report(options.report, summary)
     return 1 if summary.failed else 0
+
+
+def _check(options) -> None:
+    """Raises UsageError for what cannot work, whatever the model and the pictures."""
+    from sr_zoo.encoding import FORMATS
+
+    report, suffix = options.report, f".{options.format}" if options.format else os.path.splitext(options.output or "")[1]
+    format_ = FORMATS.get(suffix.lower() or ".png")
+    if options.quality is not None and format_ is not None and format_.lossy == "never":
+        raise UsageError(f"--quality {options.quality}: {format_.name} is always lossless; give --format webp, avif or jpg")
+    if options.precision == "bf16" and options.backend == "onnxruntime":
+        raise UsageError("--precision bf16: onnxruntime computes in float32; leave one of the two out")
+    if report and os.path.isdir(report):
+        raise UsageError(f"--report {report}: is a folder; give a file")
+    there = os.path.dirname(os.path.abspath(report)) if report else os.curdir
+    while not os.path.exists(there):  # missing folders are made
+        there = os.path.dirname(there)
+    if report and not (os.path.isdir(there) and os.access(there, os.W_OK)):
+        raise UsageError(f"--report {report}: cannot be written, since {there} is no folder to write to")
 
 
 class _Teller:
