@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sr_zoo.cli import main
+from sr_zoo.cli._common import of_an_option
 from sr_zoo.cli._progress import Progress
 from tests.test_picture import damaged
 
@@ -321,3 +322,11 @@ def test_no_memory_for_the_saving_is_one_line(capsys, photo, checkpoint, monkeyp
 def test_an_unknown_user_is_no_model(capsys, photo):
     code, _, err = run(capsys, "upscale", photo, "--model", "~nosuchuser/x")
     assert code == 1 and "no such model or folder" in err
+
+
+def test_what_is_said_of_an_argument_is_said_of_its_option():
+    arguments = ["finetune", "photos", "--crop-size=33", "--val", "val"]
+    assert of_an_option("crop_size: 33 is odd", arguments) == "--crop-size: 33 is odd"
+    assert of_an_option("val x: is odd", arguments) == "--val x: is odd"
+    for other in ("val/a.png: is odd", "photos: is odd", "seed: is odd", "--val: is odd", ""):
+        assert of_an_option(other, arguments) is None
