@@ -1,7 +1,8 @@
 """The training queue: ``python -m benchmarks.zoo --train PHOTOS --val HELD_OUT [--data BENCHMARKS] [NAME …]`` (or ``make zoo``).
 
 One training after another, by the commands that the recipes in checkpoints/*/recipe*.yaml carry in their first lines. Due is
-what was begun and not finished, what has no weights yet, whose recipe changed since it was begun here, and what is named. A
+what was begun and not finished, what has no weights yet, whose recipe changed since it was begun here, and what is named. The
+last stage is due, too, when an earlier one of the same name is: what it had made no longer starts from that. A
 training that was killed goes on from its last.ckpt, exactly: start the queue again. One whose recipe changed, or that is named though
 it was finished, begins anew, and what it had made stays in runs/ under another name. One that fails stops none but those that
 start from it. The queue's own lines go to runs/zoo.log, those of a training to the log beside its last.ckpt.
@@ -55,12 +56,16 @@ def main() -> int:
         stages = in_order([s for f in sorted(CHECKPOINTS.iterdir()) if (f / "recipe.yaml").is_file() for s in stages_of(f)])
         if unknown := set(options.names) - {s.name for s in stages}:
             raise SystemExit(f"{', '.join(sorted(unknown))}: no checkpoints/NAME/recipe.yaml")
-        due = [s for s in stages if s.name in options.names or s.due]
+        due = []
+        for stage in stages:
+            if stage.name in options.names or stage.due or stage.outdated_by(due):
+                due.append(stage)
         say(f"due: {', '.join(map(str, due)) or 'nothing'}")
         if options.list:
             return 0
         for stage in due:
-            if stage.state.get("over") or stage.state.get("recipe", stage.recipe_hash) != stage.recipe_hash:
+            changed = stage.state.get("recipe", stage.recipe_hash) != stage.recipe_hash
+            if stage.state.get("over") or changed or (stage.begun and stage.outdated_by(due)):
                 stage.set_aside()
             if not stage.state:
                 stage.note()  # it stays due if the queue is killed
@@ -113,6 +118,14 @@ class Stage:
         if state:
             return not state.get("over") or state["recipe"] != self.recipe_hash
         return not (CHECKPOINTS / self.name / WEIGHTS).is_file()
+
+    @property
+    def begun(self) -> bool:
+        return (self.run / "last.ckpt").is_file()
+
+    def outdated_by(self, due: list["Stage"]) -> bool:
+        """Whether a stage of the same name that it starts from is yet to be trained."""
+        return any(self.name == other.name and self.starts_from(other) for other in due)
 
     def set_aside(self) -> None:
         """What it has made stays, where nothing goes on from it."""

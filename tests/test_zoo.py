@@ -182,6 +182,24 @@ def test_a_changed_recipe_and_a_named_one_begin_anew(tmp_path, monkeypatch):
     assert not Path("runs/tiny/last.ckpt").exists()
 
 
+def test_what_an_earlier_stage_outdates_begins_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
+    done, both = noted(monkeypatch), ["tiny/recipe-1.yaml", "tiny/recipe.yaml"]
+    assert run_queue(monkeypatch, "tiny") == 0
+    first = place / "recipe-1.yaml"
+    first.write_text(first.read_text().replace("max_steps: 300", "max_steps: 301"))
+    assert run_queue(monkeypatch) == 0 and done[2:] == both
+
+    noted(monkeypatch, both[1])
+    assert run_queue(monkeypatch, "tiny") == 1
+    Path("runs/tiny/last.ckpt").touch()  # begun, and stopped
+    done = noted(monkeypatch)
+    first.write_text(first.read_text().replace("max_steps: 301", "max_steps: 302"))
+    assert run_queue(monkeypatch) == 0 and done == both
+    assert not Path("runs/tiny/last.ckpt").exists(), "it would have gone on from what is no more"
+
+
 def test_who_starts_from_what_failed_waits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path, tmp_path, np.zeros((8, 8, 3), "uint8"))
