@@ -25,8 +25,8 @@ def contenders(options) -> dict:
         "PIL bicubic": pil_bicubic,
     }
     for text in options.spandrel:
-        file = text.partition("=")[0]
-        found[f"spandrel {Path(file).stem}"] = lambda f=file: foreign(f)
+        name, _, file = text.partition("=")
+        found[f"spandrel {name}"] = lambda f=file: foreign(f)
     for model in OURS:
         for kind in ("autocast bf16", "prepared bf16", "prepared float32", "onnxruntime", "compile bf16", "compile float32"):
             found[f"{model}: {kind}"] = lambda m=model, k=kind: alone(m, k)

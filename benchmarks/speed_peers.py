@@ -6,7 +6,7 @@ loads, where they are on this machine; bicubic. Then our generator alone, in eac
 convolutions need at the rate of one large bf16 convolution (the floor).
 
     pip install --target PEERS --no-deps super-image h5py
-    python -m benchmarks.speed_peers --super-image PEERS --spandrel craft.pth=32.37 --val PHOTOS
+    python -m benchmarks.speed_peers --super-image PEERS --spandrel CRAFT=craft.pth --val PHOTOS
 
 Figures of one run compare; those of two runs, or machines, do not. PSNR is that of the results tables, Set5 ×4.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: of one thread, on a busy machine")
     parser.add_argument("--val", type=Path, metavar="DIR", help="held-out photos; noise and no quality check otherwise")
     parser.add_argument("--super-image", metavar="DIR", help="where that package lies")
-    parser.add_argument("--spandrel", nargs="*", default=[], metavar="FILE[=PSNR]", help="×4 weights that spandrel loads")
+    parser.add_argument("--spandrel", nargs="*", default=[], metavar="NAME=FILE", help="×4 weights that spandrel loads")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="of the contenders")
     parser.add_argument("--output", type=Path, default=RESULTS / "speed_peers.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -66,7 +66,7 @@ def run(options) -> dict:
     megapixels = 16 * options.side**2 / 1e6
     rows = {n: summary(s, megapixels) for n, s in samples.items()}
     for name, row in rows.items():
-        row["psnr"] = psnr(name, options)
+        row["psnr"] = psnr(name)
     import torch
 
     results = {"torch": torch.__version__, "threads": torch.get_num_threads(), "side": options.side, "rows": rows}
@@ -105,11 +105,11 @@ def summary(samples: list[dict], megapixels: float) -> dict:
     return {"seconds_per_megapixel": seconds / megapixels, "peak_mib": max(s["peak_mib"] for s in samples)}
 
 
-def psnr(name: str, options) -> float | None:
-    """Set5 ×4 as the tables say; None where no table does."""
-    given = {f"spandrel {Path(t.partition('=')[0]).stem}": t.partition("=")[2] for t in options.spandrel}
-    if given.get(name):
-        return float(given[name])
+def psnr(name: str) -> float | None:
+    """Set5 ×4 as the tables say; None where no table does. Those of other networks were measured by ``benchmarks.peers``."""
+    peers = json.loads((RESULTS / "peers.json").read_text())["rows"]
+    if (peer := name.removeprefix("spandrel ")) in peers and peer != name:
+        return peers[peer]["before"]["Set5"]["psnr"]
     model = "affmse-x4-fast" if "fast" in name else "affmse-x4"
     if name.startswith(("engine", "eager")):
         rows = json.loads((ROOT / "checkpoints" / model / "results.json").read_text())

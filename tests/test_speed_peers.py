@@ -15,14 +15,14 @@ from benchmarks.speed_peers import child, summary
 
 
 def test_quick_runs_and_skips_who_is_missing(tmp_path, monkeypatch, capsys):
-    output, names = tmp_path / "speed.json", ["engine", "PIL bicubic", "spandrel nothere"]
-    arguments = ["--quick", "--spandrel", f"{tmp_path}/nothere.pth=32.1", "--output", str(output), "--only", *names]
+    output, names = tmp_path / "speed.json", ["engine", "PIL bicubic", "spandrel CRAFT"]
+    arguments = ["--quick", "--spandrel", f"CRAFT={tmp_path}/nothere.pth", "--output", str(output), "--only", *names]
     monkeypatch.setattr(sys, "argv", ["speed_peers", *arguments])
     speed_peers.main()
     results = json.loads(output.read_text())
     rows, ratios = results["rows"], results["over_engine"]
-    assert list(rows) == ["engine", "PIL bicubic", "spandrel nothere"] and set(ratios) == {"engine", "PIL bicubic"}
-    assert "no such file" in rows["spandrel nothere"]["missing"] and rows["spandrel nothere"]["psnr"] == 32.1
+    assert list(rows) == names and set(ratios) == {"engine", "PIL bicubic"}
+    assert "no such file" in rows["spandrel CRAFT"]["missing"] and 32.3 < rows["spandrel CRAFT"]["psnr"] < 32.5
     assert ratios["engine"] == 1 and 0 < ratios["PIL bicubic"] < 1, "bicubic is faster than any network"
     assert rows["engine"]["peak_mib"] > 100 and 31 < rows["engine"]["psnr"] < 33 and rows["PIL bicubic"]["psnr"] is None
     assert "skipped: " in capsys.readouterr().out
