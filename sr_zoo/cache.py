@@ -1,4 +1,4 @@
-"""The pictures of a folder, decoded once."""
+"""The pictures of folders, decoded once."""
 
 import copy
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 from sr_zoo.files import expanded, whole
 from sr_zoo.picture import PictureError, find_pictures, read_picture
 
-__all__ = ["PictureCache"]
+__all__ = ["JoinedPictures", "PictureCache"]
 
 
 class PictureCache:
@@ -114,6 +114,32 @@ class PictureCache:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_data": None}
+
+
+class JoinedPictures:
+    """The pictures of several caches as if of one, in the order of their names: ``FOLDER/NAME`` for all caches but the first."""
+
+    def __init__(self, caches: list[PictureCache]):
+        self.caches = caches
+        named = [(name if cache is caches[0] else f"{cache.folder.name}/{name}", which, i)
+                 for which, cache in enumerate(caches) for i, name in enumerate(cache.names)]  # fmt: skip
+        named.sort()
+        self.names, self._places = [name for name, *_ in named], [place for _, *place in named]
+        self.shapes = [caches[which].shapes[i] for which, i in self._places]
+        begins = np.cumsum([0] + [len(cache.pixels) for cache in caches])
+        self.starts = np.array([begins[which] + caches[which].starts[i] for which, i in self._places])
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        which, own = self._places[i]
+        return self.caches[which][own]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """As :attr:`PictureCache.pixels`, copied together."""
+        return np.concatenate([cache.pixels for cache in self.caches])
 
 
 def _known(index: Path) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sr_zoo.cache import PictureCache
+from sr_zoo.cache import JoinedPictures, PictureCache
 from sr_zoo.crops import TURNS, Crops, Places, Unpaired, cut
 from sr_zoo.files import lies_in
 from sr_zoo.picture import PictureError
@@ -29,6 +29,7 @@ class SRDataModule(pl.LightningDataModule):
         train: folder of training pictures, searched recursively.
         train_lr: folder of LR pictures whose originals nobody has; the model then learns from these and from ``train``
             as examples of what HR pictures look like. For objectives that need no pairs.
+        also: folders of further training pictures, such as drawn pages (``benchmarks/pages.py``); none of them is held out.
         val: folder of held-out pictures; never a benchmark set.
         batch_size: crops in a batch.
         crop_size: side of a crop in HR pixels, a multiple of the model's scale.
@@ -68,9 +69,10 @@ class SRDataModule(pl.LightningDataModule):
         reduced: float = 0.0,
         on_device: bool = False,
         reductions: tuple[int, ...] = (2,),
+        also: list[str] | None = None,
     ):
         super().__init__()
-        self.train_lr, self.hold_out, self.val_size = train_lr, hold_out, val_size
+        self.train_lr, self.also, self.hold_out, self.val_size = train_lr, list(also or ()), hold_out, val_size
         self.val_pictures = None
         self.train, self.val, self.batch_size, self.crop_size = train, val, batch_size, crop_size
         self.draw, self.augment, self.reduced, self.reductions = draw, augment, reduced, tuple(reductions)
@@ -92,15 +94,19 @@ class SRDataModule(pl.LightningDataModule):
         if stage == "fit" or hold_out:
             if self.train is None:
                 raise PictureError("data.train: no folder of training pictures given")
-            if self.val is not None and lies_in(self.val, self.train):
-                raise PictureError(
-                    f"data.val: {self.val} lies in {self.train}, all of which is trained on; move it elsewhere"
-                )
+            for folder in (self.train, *self.also):
+                if self.val is not None and lies_in(self.val, folder):
+                    raise PictureError(
+                        f"data.val: {self.val} lies in {folder}, all of which is trained on; move it elsewhere"
+                    )
             # Before those too small for a crop are left out: the same are held out whatever the crops.
             pictures = PictureCache(self.train, self.cache_dir, SMALLEST if hold_out else self.crop_size)
             if hold_out:
                 pictures, self.val_pictures = pictures.split(hold_out)
             self.train_pictures = pictures.at_least(self.crop_size)
+        if stage == "fit" and self.also:
+            others = [PictureCache(folder, self.cache_dir, self.crop_size) for folder in self.also]
+            self.train_pictures = JoinedPictures([self.train_pictures, *others])
         if stage == "fit" and self.train_lr is not None:
             self.lr_crop_size = self.crop_size // self.trainer.lightning_module.scale
             self.lr_pictures = PictureCache(self.train_lr, self.cache_dir, self.lr_crop_size)

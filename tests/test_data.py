@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import types
 import warnings
 
@@ -224,6 +225,39 @@ def test_other_crops_hold_out_the_same(tmp_path):
 def test_pictures_below_those_to_learn_from_are_not_held_out(folder, tmp_path):
     with pytest.raises(PictureError, match=r"data.val: .*more lies in .*photos"):
         SRDataModule(str(folder), str(folder / "more"), cache_dir=str(tmp_path / "cache")).setup("fit")
+
+
+def test_further_folders_are_as_if_they_lay_in_the_first(folder, tmp_path):
+    """Crop for crop, in whichever order their names come, cut by processors, by a worker or on the device."""
+    random = np.random.default_rng(3)
+    for place in (tmp_path / "also" / "before", tmp_path / "also" / "zebra"):
+        place.mkdir(parents=True)
+        for name in ("1.png", "2.png"):
+            Image.fromarray(random.integers(0, 256, (70, 60, 3), dtype=np.uint8)).save(place / name)
+    also = [str(tmp_path / "also" / "zebra"), str(tmp_path / "also" / "before")]
+    apart = [module(folder, tmp_path, also=also, draw="area", **o) for o in ({}, {"num_workers": 1}, {"on_device": True})]
+    for name in ("before", "zebra"):
+        shutil.copytree(tmp_path / "also" / name, folder / name)
+    together = module(folder, tmp_path, draw="area")
+    assert apart[0].train_pictures.names == together.train_pictures.names
+    for made in (together, *apart):
+        made.trainer.max_steps = 30
+    for crops, *others, places in zip(*(made.train_dataloader() for made in (together, *apart)), strict=True):
+        on_device = apart[2].transfer_batch_to_device(places, torch.device("cpu"), 0)
+        assert all(torch.equal(other["hr"], crops["hr"]) for other in (*others, on_device))
+
+
+def test_of_further_folders_none_is_held_out_and_none_holds_those_that_are(folder, tmp_path):
+    (tmp_path / "also" / "val").mkdir(parents=True)
+    for n in range(20):
+        Image.new("RGB", (40, 40)).save(tmp_path / "also" / f"{n}.png")
+    made = SRDataModule(
+        str(folder), crop_size=32, also=[str(tmp_path / "also")], hold_out=2, cache_dir=str(tmp_path / "cache")
+    )
+    made.setup("fit")
+    assert len(made.train_pictures) == 21 and not any(name.startswith("also") for name in made.val_pictures.names)
+    with pytest.raises(PictureError, match=r"data.val: .*val lies in .*also"):
+        SRDataModule(str(folder), str(tmp_path / "also" / "val"), also=[str(tmp_path / "also")]).setup("fit")
 
 
 def test_of_large_held_out_pictures_the_middle_is_shown(folder, tmp_path):
