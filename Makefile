@@ -22,5 +22,8 @@ speed:
 	python -m benchmarks.folder
 
 # Train what is due, one after another; after a kill or reboot, the same again: make zoo TRAIN=PHOTOS VAL=HELD_OUT [DATA=SETS]
-zoo:
+zoo: runs/pages
 	python -m benchmarks.zoo --train $(TRAIN) --val $(VAL) $(if $(DATA),--data $(DATA)) $(NAMES)
+
+runs/pages:
+	python -m benchmarks.pages $@

@@ -1,6 +1,6 @@
 """Pages to learn from: text, tables, plots and flat drawings, as on screens and in print, of which photos hold too few.
 
-    python -m benchmarks.pages FOLDER                  # beside photos, for training
+    python -m benchmarks.pages FOLDER                  # for training, beside photos
     python -m benchmarks.pages --held-out FOLDER       # other fonts, other pages: to judge by
 
 The same pages every time: fonts are those that matplotlib and Pillow bring along, text is Python's own documentation.
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sr_zoo.files import whole_folder
+
 SIZE = (1200, 912)  # of a page, in pixels: a multiple of 2, 3 and 4
 FINER = 2  # drawn so many times larger and reduced: Pillow's lines and shapes have no smooth edges
 HELD_OUT = ("DejaVuSerif", "DejaVuSansMono")  # fonts that are not learned from
@@ -20,13 +22,16 @@ HELD_OUT = ("DejaVuSerif", "DejaVuSansMono")  # fonts that are not learned from
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the pages go, as PNG")
+    parser.add_argument("folder", type=Path, help="new, for the pages as PNG")
     parser.add_argument("--pages", type=int, default=40, help="how many")
     parser.add_argument("--held-out", action="store_true", help="pages to judge by, in fonts that training does not see")
     options = parser.parse_args(argv)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for number in range(options.pages):
-        page(number, options.held_out).save(options.folder / f"page{number:03}.png")
+    try:
+        with whole_folder(options.folder) as beside:
+            for number in range(options.pages):
+                page(number, options.held_out).save(beside / f"page{number:03}.png")
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 def page(number: int, held_out: bool = False) -> Image.Image:
