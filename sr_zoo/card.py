@@ -31,7 +31,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     rows = _own(json.loads((folder / "results.json").read_text()), folder.name)
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
-    generator = ", ".join(f"{k} {v}" for k, v in config["generator"].items() if k != "name")
+    generator = _generator(config["generator"])
     settings = ", ".join(f"{k} {_said(v)}" for k, v in config["objective"].items() if k != "name")
     kernel = config["kernel"]
     if isinstance(kernel, list):
@@ -49,7 +49,7 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
 
 # {name}
 
-{config["method"]} ×{scale}: generator *{config["generator"]["name"]}* ({generator}; {rows[0]["parameters"]:,} parameters),
+{config["method"]} ×{scale}: generator {generator}; {rows[0]["parameters"]:,} parameters),
 consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
 operator *{kernel}*. {part.promise}
 
@@ -121,6 +121,13 @@ def _metadata(name: str, config: dict, rows: list[dict], licence: str, datasets:
             return True
 
     return yaml.dump(data, Dumper=Plain, sort_keys=False, allow_unicode=True)
+
+
+def _generator(spec: str | dict) -> str:
+    """``*residual* (width 64, depth 16``: the bracket stays open for what else there is to say."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    inner = [f"of {_generator(v)})" if k == "generator" else f"{k} {_said(v)}" for k, v in spec.items() if k != "name"]
+    return f"*{spec['name']}* ({', '.join(inner)}"
 
 
 def _said(value) -> str:

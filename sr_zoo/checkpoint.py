@@ -84,13 +84,11 @@ def save(model, folder: str | Path, half: bool = False) -> Path:
 
     if model.config is None:
         raise CheckpointError(
-            "a network was given as a module, or the model was made of another for a kernel or noise; register the network by "
-            "name, or save the one that it was made of"
+            "a network was given as a module, or the model was made of another in a way that no config can say; register the network "
+            "by name, or save the one that it was made of"
         )
     folder, config, generator = Path(folder), model.config, model.inference_generator
-    if generator.folds_to:
-        config = {**config, "generator": {**config["generator"], "name": generator.folds_to}}
-    generator = generator.folded()
+    config, generator = {**config, "generator": generator.described(config["generator"])}, generator.folded()
     for name, module in ((WEIGHTS, generator), (PRIOR, model.objective)):
         # Counters of batch normalisation stay integers.
         state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from sr_zoo.consistency import Affine, Consistency
 from sr_zoo.errors import UserError, one_line
+from sr_zoo.generators import Projected
 from sr_zoo.generators.around import Around
 from sr_zoo.operators import Downsampler, make_kernel
 from sr_zoo.picture import read_picture
 
-__all__ = ["Approximate", "Denoised", "Projected", "denoised", "read_kernel", "see_through"]
+__all__ = ["Approximate", "Denoised", "denoised", "for_kernel", "read_kernel", "see_through"]
 
 MAX_KERNEL = 128  # pixels of a drawn kernel's side
 MAX_NOISE = 100.0
@@ -52,17 +53,34 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
     except ValueError as error:
         raise UserError(one_line(error)) from None
     consistency, generator, config = model.consistency, model.inference_generator, model.config
+    original = model.origin[0] if model.origin else model
     if (kernel, ridge) != (model.downsampler.kernel, model.downsampler.ridge):
-        if isinstance(generator, Projected):  # for another kernel already
+        if model.origin and isinstance(generator, Projected):  # for another kernel already
             generator, consistency = generator.generator, generator.consistency
-        elif any(isinstance(part, Projected) for part in generator.modules()):
+        elif model.origin and any(isinstance(part, Projected) for part in generator.modules()):
             raise UserError(
                 "see_through: this model was made for another kernel already; start from the one that it was made of"
             )
-        consistency, generator, config = Affine(operator), Projected(generator, consistency), None
+        config = for_kernel(original, kernel, ridge) if original.consistency.discards else None
+        consistency, generator = Affine(operator), Projected(generator, consistency)
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
-    return model.with_parts(generator, consistency, config)
+    twin = model.with_parts(generator, consistency, config)
+    twin.origin = (original,)
+    return twin
+
+
+def for_kernel(model, kernel, ridge: float) -> dict | None:
+    """The config of a model that learned for another kernel or ridge, as it goes on learning for these: it begins with what it
+    made of a picture before. None where no config describes the model."""
+    if model.config is None:
+        return None
+    config = {**model.config, "kernel": kernel, "ridge": float(ridge)}
+    before, ridge_before = model.config["kernel"], model.config["ridge"]
+    if model.consistency.discards:
+        generator = {"name": "projected", "kernel": before, "ridge": ridge_before, "generator": config["generator"]}
+        return {**config, "generator": generator}
+    return {**config, "consistency": {"base": before, "base_ridge": ridge_before, **config["consistency"]}}
 
 
 def read_kernel(kernel, scale: int):
@@ -105,19 +123,6 @@ def denoised(lr: Tensor, noise_level: float) -> Tensor:
     variance = _around((lr - mean).square()).mean(1, keepdim=True)
     # τ² + σ² is what is seen; where less than σ² is seen, τ² is nothing.
     return mean + ((variance - noise).clamp(min=0) / variance.clamp(min=1e-12)) * (lr - mean)
-
-
-class Projected(Around):
-    """A generator with the consistency that it was trained with: its pictures, for another operator to project."""
-
-    adds_traceable = False
-
-    def __init__(self, generator: nn.Module, consistency: Consistency):
-        super().__init__(generator)
-        self.consistency, self.reach = consistency, consistency.radius
-
-    def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
-        return self.consistency(self.generator(lr, *noise).float().contiguous(), lr)
 
 
 RADIUS = 2  # LR pixels that it looks around: the mean's one and the variance's one

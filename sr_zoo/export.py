@@ -10,6 +10,7 @@ from sr_zoo import _bands
 from sr_zoo.consistency import CONSISTENCIES, Affine
 from sr_zoo.errors import one_line
 from sr_zoo.files import expanded, whole
+from sr_zoo.generators import Projected
 from sr_zoo.graph import OPSET, ExportError, onnx_graph
 from sr_zoo.operators import TAIL, Downsampler
 
@@ -39,14 +40,22 @@ def export(model, path: str | Path, opset: int = OPSET) -> Path:
     if path.suffix.lower() != ".onnx":
         raise ExportError(f"{path}: the file's name must end in .onnx")
     if isinstance(model, (str, Path)):
-        from sr_zoo.hub import load
+        from sr_zoo.hub import load, model_names
 
-        name, model = Path(str(model).partition("@")[0]).name, load(model)
+        name, model = model_names([str(model).partition("@")[0]])[0], load(model)
     else:
         name = model.folder.name if model.folder else type(model).__name__
     try:
         with whole(path) as beside:
-            beside.write_bytes(onnx_graph(_Model(model), model.noise_channels, "sr", opset, _metadata(model, name)))
+            beside.write_bytes(
+                onnx_graph(
+                    _Model(model.inference_generator, model.consistency),
+                    model.noise_channels,
+                    "sr",
+                    opset,
+                    _metadata(model, name),
+                )
+            )
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
     return path
@@ -55,19 +64,20 @@ def export(model, path: str | Path, opset: int = OPSET) -> Path:
 class _Model(nn.Module):
     """The whole method in operations that keep their meaning for any size."""
 
-    def __init__(self, model):
+    def __init__(self, generator: nn.Module, consistency):
         super().__init__()
-        if not isinstance(model.consistency, tuple(part for _, part in CONSISTENCIES.items())):
+        if not isinstance(consistency, tuple(part for _, part in CONSISTENCIES.items())):
             raise ExportError(
                 "export: no graph can be written for a model made for noise; export the one that it was made of"
             )
-        self.generator = model.inference_generator
-        if not getattr(self.generator, "traceable", True):
+        if isinstance(generator, Projected):
+            generator = _Model(generator.generator, generator.consistency)
+        if not getattr(generator, "traceable", True):
             raise ExportError(
-                "export: no graph can be written for a model made for another kernel; export the one that it was made of"
+                "export: no graph can be written for an ensemble around a model made for another kernel; export that model"
             )
-        self.operator = _Operator(model.downsampler)
-        self.affine = isinstance(model.consistency, Affine)
+        self.generator, self.operator = generator, _Operator(consistency.base)
+        self.affine = isinstance(consistency, Affine)
 
     def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
         raw = self.generator(lr) if noise is None else self.generator(lr, noise)

@@ -58,6 +58,7 @@ class SuperResolver(Trained):
 
     parts = ("free", "regression")
     folder = None  # the checkpoint folder that it was loaded from
+    origin = ()  # the model that this one was made of, for another kernel or noise: in a tuple it is no part of this one
     precisions = ("bf16", "float32")  # those that its network may be computed in
 
     def __init__(

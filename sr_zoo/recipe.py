@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from sr_zoo.degradation import read_kernel
+from sr_zoo.degradation import for_kernel, read_kernel
 from sr_zoo.errors import UserError, one_line
 from sr_zoo.files import expanded, lies_in
 from sr_zoo.hub import checkpoint_folder
@@ -61,6 +61,8 @@ def tuning_recipe(
     config = {**trained.config, **({} if ridge is None else {"ridge": float(ridge)})}
     if kernel is not None:
         config["kernel"] = read_kernel(kernel, trained.scale)
+    if any(config[key] != trained.config[key] for key in ("kernel", "ridge")):
+        config = for_kernel(trained, config["kernel"], config["ridge"])
     try:
         Downsampler(config["kernel"], trained.scale, config["ridge"])
     except ValueError as error:

@@ -14,6 +14,7 @@ from sr_zoo.data import SRDataModule
 from sr_zoo.errors import one_line
 from sr_zoo.files import whole
 from sr_zoo.generators import start_from
+from sr_zoo.generators.around import layers
 from sr_zoo.hub import load
 from sr_zoo.methods import SuperResolver
 
@@ -229,7 +230,7 @@ class Compile(Callback):
     """
 
     def on_fit_start(self, trainer: Trainer, module: SuperResolver) -> None:
-        for block in module.generator.body:
+        for block in layers(module.generator)[-1].body:
             block.compile()
 
 

@@ -13,6 +13,9 @@ from sr_zoo.generators import GENERATORS, Residual
 
 SIZES = [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 23, 9), (1, 40, 56)]
 
+# All but the one that is around another.
+NETWORKS = [name for name in GENERATORS if name != "projected"]
+
 
 def trained(name: str = "residual", **options):
     torch.manual_seed(0)
@@ -57,7 +60,7 @@ def test_bf16_rounds_as_under_autocast(size, monkeypatch):
     assert (raw - before).abs().mean() <= 0.3 * (before - truth).abs().mean()
 
 
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_generator_can_be_prepared(name):
     network = trained(name, **({"kernel": 5} if name == "depthwise" else {}))
     lr = torch.rand(1, 3, 20, 13)

@@ -34,6 +34,17 @@ def test_residual_forms(name, tensors):
     assert torch.allclose(part(raw, lr), part.downsampler.pinv(lr) + raw)
 
 
+@pytest.mark.parametrize("name", ["free", "soft"])
+def test_what_they_add_to_may_be_of_another_kernel(name, tensors):
+    raw, lr = tensors
+    operator, before = Downsampler("gaussian:1.2", 4), Downsampler("box", 4)
+    part = CONSISTENCIES.build({"name": name, "base": "box"}, operator)
+    assert torch.allclose(part(raw, lr), before.pinv(lr) + raw) and part.downsampler is operator
+    assert part.radius == max(operator.radius, before.radius)
+    plain = CONSISTENCIES.build(name, operator)
+    assert part.penalty(raw, lr) == plain.penalty(raw, lr), "what A sees of the output is the model's matter"
+
+
 def test_soft_penalty(tensors):
     raw, lr = tensors
     soft = CONSISTENCIES.build({"name": "soft", "weight": 3.0}, Downsampler())

@@ -43,17 +43,45 @@ def test_another_kernel(kernel, model, picture, tmp_path):
     assert twin.inference_generator.generator is model.inference_generator, "the weights are shared"
 
 
-def test_what_was_made_of_a_model_is_not_saved_or_exported_as_it(model, tmp_path):
-    twins = model.see_through(SPOT), model.see_through(noise_level=3), model.see_through(SPOT).self_ensemble()
-    for twin in twins:
+def test_what_was_made_of_a_model_is_saved_and_exported_as_what_it_is_or_not_at_all(model, picture, tmp_path):
+    """For another kernel it is; what a config cannot say is refused."""
+    twin, lr = model.see_through("gaussian:1.2"), tensor(picture)
+    again = sr_zoo.load(save(twin, tmp_path / "twin"))
+    assert torch.equal(again(lr), twin(lr)) and again.config["generator"]["generator"] == model.config["generator"]
+    assert not torch.allclose(again(lr), model(lr), atol=1e-3)
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(export(again, tmp_path / "twin.onnx")))
+    assert np.abs(session.run(None, {"lr": lr.numpy()})[0] - twin(lr).detach().numpy()).max() < 1e-4
+
+    noisy, ensemble = model.see_through(noise_level=3), model.see_through(SPOT).self_ensemble()
+    free = sr_zoo.MSE(generator={"name": "residual", "width": 16, "depth": 1}).see_through(SPOT)
+    for refused in (noisy, ensemble, free):
         with pytest.raises(CheckpointError, match="save the one that it was made of"):
-            save(twin, tmp_path / "x")
-        with pytest.raises(ExportError, match="export the one that it was made of"):
-            export(twin, tmp_path / "x.onnx")
+            save(refused, tmp_path / "x")
+    for refused, why in ((noisy, "made for noise"), (ensemble, "ensemble around")):
+        with pytest.raises(ExportError, match=why):
+            export(refused, tmp_path / "x.onnx")
     with pytest.raises(UserError, match="made for another kernel already"):
-        twins[-1].see_through("box")
-    again = sr_zoo.load(save(model.see_through("bicubic"), tmp_path / "y"))
-    assert again.config == model.config
+        ensemble.see_through("box")
+    assert sr_zoo.load(save(model.see_through("bicubic"), tmp_path / "y")).config == model.config
+
+
+def test_one_that_learned_for_another_kernel_is_itself_what_is_seen_through(model, picture, tmp_path):
+    """Of what was only made of a model the old projection comes first; of what was trained, its own picture does."""
+    lr = tensor(picture)
+    made = model.see_through("box")
+    assert torch.equal(made.see_through("gaussian:1.2")(lr), model.see_through("gaussian:1.2")(lr))
+    trained = sr_zoo.load(save(made, tmp_path / "trained"))
+    seen = trained.see_through("gaussian:1.2")
+    assert torch.allclose(seen(lr), Downsampler("gaussian:1.2", 4).project(trained(lr), lr), atol=1e-6)
+    assert torch.equal(sr_zoo.load(save(seen, tmp_path / "seen"))(lr), seen(lr))
+
+
+def test_a_network_that_folds_is_saved_folded_within(tmp_path, picture):
+    torch.manual_seed(0)
+    model = sr_zoo.AffMSE(generator={"name": "reparameterised", "width": 16, "depth": 1}).eval()
+    again = sr_zoo.load(save(model.see_through("box"), tmp_path / "x"))
+    assert again.config["generator"]["generator"]["name"] == "residual"
+    assert torch.allclose(again(tensor(picture)), model.see_through("box")(tensor(picture)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["affmse-x4-fast", "mse-x4"])

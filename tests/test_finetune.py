@@ -187,6 +187,18 @@ def test_the_kernel_may_change(checkpoint, folder, tmp_path):
     assert torch.allclose(sr_zoo.Downsampler(kernel.tolist(), 4).A(model(lr)), lr, atol=1e-5)
 
 
+@pytest.mark.parametrize("name, kernel", [("affmse-x4", "gaussian:1.2"), ("mse-x4", "gaussian:1.2"), ("affmse-x4", None)])
+def test_it_starts_from_what_the_model_makes_of_that_kernel(name, kernel, folder, tmp_path):
+    """From ỹ as it is, of which the model's own projection hides most, affmse-x4 would begin with a grid of dots."""
+    record = finetune(name, folder, tmp_path / "out", steps=1, batch_size=1, crop_size=32, kernel=kernel, learning_rate=1e-9)
+    tuned, before, lr = sr_zoo.load(tmp_path / "out"), sr_zoo.load(name), torch.rand(1, 3, 16, 16)
+    expected = before.see_through(kernel) if name != "mse-x4" else before  # nothing holds the latter to any kernel
+    with torch.no_grad():
+        assert torch.allclose(tuned(lr), expected(lr), atol=1e-4)
+    assert (tuned.config["generator"]["name"] == "projected") == (name == "affmse-x4" and kernel is not None)
+    assert record["held_out"]
+
+
 @pytest.fixture
 def failing(checkpoint, folder, tmp_path):
     """Options that cannot be, and what each says."""

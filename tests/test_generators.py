@@ -9,7 +9,11 @@ from torch.nn import functional as F
 from sr_zoo import AffMSE, load
 from sr_zoo.generators import GENERATORS, Residual, start_from
 from sr_zoo.hub import save
+from sr_zoo.operators import Downsampler
 from sr_zoo.training import start
+
+# All but the one that is around another.
+NETWORKS = [name for name in GENERATORS if name != "projected"]
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
@@ -39,6 +43,25 @@ def test_what_does_not_fit_is_one_line(other):
     with pytest.raises(ValueError, match="cannot become|of another network") as error:
         start_from(other, Residual(2, 16, 2))
     assert "\n" not in str(error.value)
+
+
+def test_what_is_around_a_network_starts_within():
+    torch.manual_seed(0)
+    spec = {"name": "residual", "width": 16, "depth": 1}
+    once = {"name": "projected", "kernel": "box", "generator": spec}
+    plain, one, other = (AffMSE(scale=2, generator=g).eval() for g in (spec, once, once))
+    two = AffMSE(scale=2, generator={"name": "projected", "generator": once}).eval()
+    for target in (one, two):
+        start_from(target.generator, plain.generator)
+        assert torch.equal(target.generator.state_dict()[next(k for k in target.generator.state_dict() if "head.weight" in k)],
+                           plain.generator.head.weight)  # fmt: skip
+    lr = torch.rand(1, 3, 7, 5)
+    assert torch.allclose(one.generator(lr), Downsampler("box", 2).project(plain.generator(lr), lr), atol=1e-6)
+    torch.nn.init.normal_(one.generator.generator.tail.weight)
+    start_from(other.generator, one.generator)
+    assert torch.equal(other(lr), one(lr))
+    with pytest.raises(ValueError, match="with a projection of its own"):
+        start_from(plain.generator, one.generator)
 
 
 def test_branches_start_from_the_plain_network_that_they_fold_to(tmp_path):
@@ -88,7 +111,7 @@ SMALL = [
     {"name": "residual", "activation": "silu"},
     {"name": "residual", "activation": "prelu"},
     {"name": "depthwise", "kernel": 5},
-    *({"name": name} for name in GENERATORS),
+    *({"name": name} for name in NETWORKS),
 ]
 
 
@@ -119,7 +142,7 @@ def test_every_block_learns_from_a_start_that_changes_nothing(spec):
     assert all(any(p.grad.abs().max() > 0 for p in block.parameters()) for block in network.body)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [{"width": 10**6}, {"depth": 10**6}, {"width": 0}, {"width": 1024, "depth": 256}])
 def test_absurd_sizes_are_refused_before_anything_is_made(name, size):
     with pytest.raises(ValueError, match="out of range"):

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 from sr_zoo.generators import GENERATORS
 from sr_zoo.receptive import influence_radius, receptive_field
 
+# All but the one that is around another.
+NETWORKS = [name for name in GENERATORS if name != "projected"]
+
 
 class Upsampler(nn.Module):
     """Layers in LR space, the last with 3·4 channels, then a pixel shuffle by 2."""
@@ -87,7 +90,7 @@ def test_dead_activations_and_zero_weights_hide_nothing():
     assert receptive_field(network, 2) == 2
 
 
-@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_registered_generators(name):
     torch.manual_seed(0)
     network = GENERATORS.build({"name": name, "width": 8, "depth": 2}, 3).train()

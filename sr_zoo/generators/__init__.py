@@ -15,11 +15,14 @@ name                   block                                                    
 ``gated``              products of two 3×3 convolutions instead of an activation   variants
 =====================  ==========================================================  ========
 
+``projected`` is another generator's picture after the projection that it was trained with (file projected).
+
 A global skip from A⁺x is none of their business: consistency adds it (Free: A⁺x + ỹ; Affine: A⁺x + (I − A⁺A) ỹ).
 """
 
 from sr_zoo.generators.folded import Reparameterised
 from sr_zoo.generators.network import GENERATORS, Network
+from sr_zoo.generators.projected import Projected
 from sr_zoo.generators.residual import Residual, start_from
 from sr_zoo.generators.variants import Attention, ChannelAttention, Depthwise, Gated
 
@@ -30,6 +33,7 @@ __all__ = [
     "Depthwise",
     "Gated",
     "Network",
+    "Projected",
     "Reparameterised",
     "Residual",
     "start_from",

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-__all__ = ["Around"]
+__all__ = ["Around", "layers"]
 
 
 class Around(nn.Module):
@@ -38,3 +38,11 @@ class Around(nn.Module):
         twin = copy.copy(self)
         twin._modules = {**self._modules, "generator": generator}  # which a copy still shares
         return twin
+
+
+def layers(generator: nn.Module) -> list[nn.Module]:
+    """The generator, what it is around, and so on: the network comes last."""
+    found = [generator]
+    while isinstance(found[-1], Around):
+        found.append(found[-1].generator)
+    return found

@@ -71,6 +71,10 @@ class Network(nn.Module):
         """The network that computes the same without what only learning needs: itself, where there is no such thing."""
         return self
 
+    def described(self, spec: dict) -> dict:
+        """How a config describes what :meth:`folded` gives, where ``spec`` describes this."""
+        return {**spec, "name": self.folds_to or spec["name"]}
+
     def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
         """``(batch, 3, h, w)`` in [0, 1] → the raw picture ``(batch, 3, scale·h, scale·w)``, unbounded.
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sr_zoo.generators.around import layers
 from sr_zoo.generators.network import ACTIVATIONS, GENERATORS, Network, conv, zeroed
 
 __all__ = ["Residual", "start_from"]
@@ -53,10 +54,15 @@ def start_from(generator: nn.Module, trained: nn.Module) -> None:
     """Give ``generator`` the weights of ``trained``.
 
     That is the same network, or a :class:`Residual` with less depth or noise, or of another scale; or the one that it folds to.
+    Of a generator around a generator, the network inside begins with that of ``trained``.
 
     Raises:
         ValueError: the weights do not fit.
     """
+    inside, learned = layers(generator), layers(trained)
+    if len(inside) < len(learned):
+        raise ValueError("the weights to start from are of a network with a projection of its own (generator 'projected')")
+    generator, trained = inside[-1], learned[-1]
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
     if residual and generator.activation != trained.activation:
         raise ValueError(
