@@ -34,11 +34,12 @@ def test_residual_forms(name, tensors):
     assert torch.allclose(part(raw, lr), part.downsampler.pinv(lr) + raw)
 
 
+@pytest.mark.parametrize("kernels", [("gaussian:1.2", "box"), ("box", "gaussian:1.2")])
 @pytest.mark.parametrize("name", ["free", "soft"])
-def test_what_they_add_to_may_be_of_another_kernel(name, tensors):
+def test_what_they_add_to_may_be_of_another_kernel(name, kernels, tensors):
     raw, lr = tensors
-    operator, before = Downsampler("gaussian:1.2", 4), Downsampler("box", 4)
-    part = CONSISTENCIES.build({"name": name, "base": "box"}, operator)
+    operator, before = (Downsampler(kernel, 4) for kernel in kernels)
+    part = CONSISTENCIES.build({"name": name, "base": kernels[1]}, operator)
     assert torch.allclose(part(raw, lr), before.pinv(lr) + raw) and part.downsampler is operator
     assert part.radius == max(operator.radius, before.radius)
     plain = CONSISTENCIES.build(name, operator)

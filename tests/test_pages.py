@@ -28,6 +28,12 @@ def test_other_fonts_to_judge_by():
     assert len(learned) >= 10 and len(judged) >= 4 and not learned & judged
 
 
+def test_other_pages_to_judge_by(monkeypatch):
+    fonts = pages._fonts(False)
+    monkeypatch.setattr(pages, "_fonts", lambda held_out: fonts)
+    assert (np.asarray(pages.page(0)) != np.asarray(pages.page(0, True))).mean() > 0.05
+
+
 def test_files_are_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["pages", "--held-out", "--pages", "2", str(tmp_path / "new" / "pages")])
     pages.main()
