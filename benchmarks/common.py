@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sr_zoo.files import whole
 
-__all__ = ["RESULTS", "ROOT", "parsed", "spawn", "write_json"]
+__all__ = ["RESULTS", "ROOT", "named_file", "parsed", "spawn", "write_json"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,6 +23,14 @@ def parsed(parser: argparse.ArgumentParser, arguments: list[str] | None = None) 
         if options.quick and place is not None and getattr(options, name) == place:
             setattr(options, name, Path(tempfile.mkdtemp(prefix="quick-")) / place.name)
     return options
+
+
+def named_file(text: str) -> str:
+    """``NAME=FILE``, for ``type=``."""
+    name, _, file = text.partition("=")
+    if not (name and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return text
 
 
 def write_json(path: Path, content) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sr_zoo.files import whole_folder
+from sr_zoo.cli._common import positive
+from sr_zoo.files import expanded, whole_folder
 
 SIZE = (1200, 912)  # of a page, in pixels: a multiple of 2, 3 and 4
 FINER = 2  # drawn so many times larger and reduced: Pillow's lines and shapes have no smooth edges
@@ -22,8 +23,8 @@ HELD_OUT = ("DejaVuSerif", "DejaVuSansMono")  # fonts that are not learned from
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="new, for the pages as PNG")
-    parser.add_argument("--pages", type=int, default=40, help="how many")
+    parser.add_argument("folder", type=expanded, help="new, for the pages as PNG")
+    parser.add_argument("--pages", type=positive, default=40, help="how many")
     parser.add_argument("--held-out", action="store_true", help="pages to judge by, in fonts that training does not see")
     options = parser.parse_args(argv)
     try:

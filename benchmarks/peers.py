@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import sr_zoo
-from benchmarks.common import RESULTS, spawn, write_json
+from benchmarks.common import RESULTS, named_file, spawn, write_json
 from benchmarks.contenders import OURS
 from benchmarks.speed_peers import photo
 from sr_zoo.backends import prepared
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--val", type=Path, metavar="DIR", help="held-out photos, one of which is timed; noise otherwise")
     parser.add_argument("--imdn", type=Path, metavar="DIR", help="checkout of Zheng222/IMDN")
     parser.add_argument("--rlfn", type=Path, metavar="DIR", help="checkout of bytedance/RLFN")
-    parser.add_argument("--spandrel", nargs="*", default=[], metavar="NAME=FILE", help="×4 weights that spandrel loads")
+    parser.add_argument(
+        "--spandrel", nargs="*", default=[], type=named_file, metavar="NAME=FILE", help="×4 weights that spandrel loads"
+    )
     parser.add_argument("--only", nargs="*", metavar="NAME")
     parser.add_argument("--side", type=int, default=256, help="of the LR picture that is timed (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="processes for each timing (default: %(default)s)")

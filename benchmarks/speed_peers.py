@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, ROOT, parsed, spawn, write_json
+from benchmarks.common import RESULTS, ROOT, named_file, parsed, spawn, write_json
 from benchmarks.contenders import OURS, contenders
 
 
@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: of one thread, on a busy machine")
     parser.add_argument("--val", type=Path, metavar="DIR", help="held-out photos; noise and no quality check otherwise")
     parser.add_argument("--super-image", metavar="DIR", help="where that package lies")
-    parser.add_argument("--spandrel", nargs="*", default=[], metavar="NAME=FILE", help="×4 weights that spandrel loads")
+    parser.add_argument(
+        "--spandrel", nargs="*", default=[], type=named_file, metavar="NAME=FILE", help="×4 weights that spandrel loads"
+    )
     parser.add_argument("--only", nargs="*", metavar="NAME", help="of the contenders")
     parser.add_argument("--output", type=Path, default=RESULTS / "speed_peers.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -59,6 +59,18 @@ def ensemble() -> str:
     return "\n".join(lines)
 
 
+def pages() -> str:
+    rows = {r["model"]: r for r in json.loads((RESULTS / "pages" / "results.json").read_text())}
+    fast, base = (rows[name]["psnr"] for name in ("affmse-x4-fast", "affmse-x4"))
+    return textwrap.fill(
+        f"On {rows['affmse-x4']['images']} pages of text, tables, plots and shapes, in fonts that it has not seen, `affmse-x4` has "
+        f"{base:.2f} dB, `affmse-x4-fast`, which learned from photos alone, {fast:.2f} and bicubic {rows['bicubic']['psnr']:.2f} "
+        f"(Y-PSNR, ×4; `python -m benchmarks.pages --held-out --pages 20 runs/held/pages && sr-zoo benchmark bicubic affmse-x4 "
+        "affmse-x4-fast --data runs/held --sets pages`).",
+        125, break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
+
+
 def generators(networks: str = "fast") -> str:
     results = json.loads((RESULTS / "generators" / f"{networks}.json").read_text())
     lines = ["| | parameters | multi-adds, 1280×720 | s/MP bf16 | float32 | s/step | PSNR |", "|" + "---|" * 7]

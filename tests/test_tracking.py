@@ -112,7 +112,9 @@ def test_a_recipe_may_name_it(checkpoint, folder, tmp_path, capfd):
     rate = config["model"]["init_args"]["learning_rate"]
     config["weights"] = str(checkpoint)
     config["model"]["init_args"]["generator"] = {"name": "residual", "width": 16, "depth": 1}
-    config["data"].update(train=str(folder), hold_out=1, crop_size=32, batch_size=1, cache_dir=str(tmp_path / "cache"))
+    config["data"].update(
+        train=str(folder), hold_out=1, crop_size=32, batch_size=1, cache_dir=str(tmp_path / "cache"), also=[]
+    )
     best = str(tmp_path / "best")
     config["trainer"].update(
         max_steps=2, val_check_interval=1,

@@ -34,7 +34,7 @@ def recipe(folder, tmp_path):
             {"generator": {"name": "residual", "width": 16, "depth": 1}, "warmup_steps": 5, **model}
         )
         config["data"].update(
-            train=str(folder), val=str(folder), crop_size=32, batch_size=2, cache_dir=str(tmp_path / "cache")
+            train=str(folder), val=str(folder), crop_size=32, batch_size=2, cache_dir=str(tmp_path / "cache"), also=[]
         )
         config["trainer"].update(
             precision="32-true", max_steps=steps, val_check_interval=min(20, steps), log_every_n_steps=1
@@ -224,10 +224,11 @@ def test_muon_orthogonalises():
 
 
 def test_twins_differ_only_in_the_method():
-    """The last stage of affmse-x4 and mse-x4: the same, but for the projection."""
-    aff, free = ((ROOT / "checkpoints" / n / "recipe.yaml").read_text() for n in ("affmse-x4", "mse-x4"))
-    ours = aff.split("data.train")[1].replace("affmse-x4", "mse-x4")
-    assert ours.replace("methods.AffMSE", "methods.MSE") == free.split("data.train")[1]
+    """After the stage that they share: the same, but for the projection."""
+    for ours, theirs in (("recipe-2", "recipe-1"), ("recipe", "recipe")):
+        aff, free = ((ROOT / "checkpoints" / n).read_text() for n in (f"affmse-x4/{ours}.yaml", f"mse-x4/{theirs}.yaml"))
+        renamed = aff.replace("affmse-x4-2", "mse-x4-1").split("data.train")[1].replace("affmse-x4", "mse-x4")
+        assert renamed.replace("methods.AffMSE", "methods.MSE") == free.split("data.train")[1]
 
 
 PRIORS = {

@@ -37,7 +37,7 @@ def prepare(where: Path, folder: Path, picture, steps: int = 300) -> Path:
     for name, run, weights in (("recipe-1", "tiny-1", ""), ("recipe", "tiny", "--weights runs/tiny-1/best ")):
         recipe = yaml.safe_load((ROOT / "checkpoints/affmse-x4/recipe.yaml").read_text())
         recipe["model"]["init_args"].update(generator={"name": "residual", "width": 16, "depth": 1}, warmup_steps=5)
-        recipe["data"].update(crop_size=32, batch_size=2, cache_dir=str(where / "cache"))
+        recipe["data"].update(crop_size=32, batch_size=2, cache_dir=str(where / "cache"), also=[])
         recipe["trainer"].update(
             precision="32-true", max_steps=steps, val_check_interval=20, enable_progress_bar=False, log_every_n_steps=1
         )
