@@ -123,7 +123,7 @@ class JoinedPictures:
         self.caches = caches
         named = [(name if cache is caches[0] else f"{cache.folder.name}/{name}", which, i)
                  for which, cache in enumerate(caches) for i, name in enumerate(cache.names)]  # fmt: skip
-        named.sort()
+        named.sort(key=lambda entry: entry[0].split("/"))  # as the files of one folder are sorted
         self.names, self._places = [name for name, *_ in named], [place for _, *place in named]
         self.shapes = [caches[which].shapes[i] for which, i in self._places]
         begins = np.cumsum([0] + [len(cache.pixels) for cache in caches])

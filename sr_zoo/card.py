@@ -9,6 +9,7 @@ import yaml
 from sr_zoo.consistency import CONSISTENCIES
 from sr_zoo.errors import percent
 from sr_zoo.metrics import PROTOCOL
+from sr_zoo.operators import named
 
 __all__ = ["BEFORE_AFTER", "DATA_HEADING", "addressed", "model_card", "results_table"]
 
@@ -31,11 +32,10 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
     rows = _own(json.loads((folder / "results.json").read_text()), folder.name)
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     name, scale, options = folder.name, config["scale"], recipe["model"]["init_args"]
-    generator = _generator(config["generator"])
+    generator = _generator(config["generator"], f"{rows[0]['parameters']:,} parameters")
     settings = ", ".join(f"{k} {_said(v)}" for k, v in config["objective"].items() if k != "name")
-    kernel = config["kernel"]
-    if isinstance(kernel, list):
-        kernel = f"measured {len(kernel)}×{len(kernel[0])}"
+    kernel, base = named(config["kernel"]), config["consistency"].get("base")
+    consistency = f"*{config['consistency']['name']}*" + (f" on A⁺ of *{named(base)}*" if base else "")
     part = CONSISTENCIES[config["consistency"]["name"]]
     picture = f"\n![before and after]({BEFORE_AFTER})\n" if (folder / BEFORE_AFTER).is_file() else ""
     story = f"{story}\n\n" if story else ""
@@ -49,8 +49,8 @@ def model_card(folder: str | Path, training: str, licence: str, story: str = "",
 
 # {name}
 
-{config["method"]} ×{scale}: generator {generator}; {rows[0]["parameters"]:,} parameters),
-consistency *{config["consistency"]["name"]}*, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
+{config["method"]} ×{scale}: generator {generator},
+consistency {consistency}, objective *{config["objective"]["name"]}*{f" ({settings})" * bool(settings)},
 operator *{kernel}*. {part.promise}
 
 ```python
@@ -123,11 +123,12 @@ def _metadata(name: str, config: dict, rows: list[dict], licence: str, datasets:
     return yaml.dump(data, Dumper=Plain, sort_keys=False, allow_unicode=True)
 
 
-def _generator(spec: str | dict) -> str:
-    """``*residual* (width 64, depth 16``: the bracket stays open for what else there is to say."""
+def _generator(spec: str | dict, *more: str) -> str:
+    """``*residual* (width 64, depth 16)``; ``more`` stands in the brackets, too."""
     spec = {"name": spec} if isinstance(spec, str) else spec
-    inner = [f"of {_generator(v)})" if k == "generator" else f"{k} {_said(v)}" for k, v in spec.items() if k != "name"]
-    return f"*{spec['name']}* ({', '.join(inner)}"
+    shown = {"generator": lambda v: f"of {_generator(v)}", "kernel": lambda v: f"kernel {named(v)}"}
+    parts = [shown[k](v) if k in shown else f"{k} {_said(v)}" for k, v in spec.items() if k != "name"]
+    return f"*{spec['name']}* ({'; '.join([', '.join(parts), *more])})"
 
 
 def _said(value) -> str:

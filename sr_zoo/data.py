@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr_zoo.cache import JoinedPictures, PictureCache
 from sr_zoo.crops import TURNS, Crops, Places, Unpaired, cut
-from sr_zoo.files import lies_in
+from sr_zoo.files import lies_in, same_place
 from sr_zoo.picture import PictureError
 
 __all__ = ["PictureCache", "SRDataModule"]
@@ -94,11 +94,7 @@ class SRDataModule(pl.LightningDataModule):
         if stage == "fit" or hold_out:
             if self.train is None:
                 raise PictureError("data.train: no folder of training pictures given")
-            for folder in (self.train, *self.also):
-                if self.val is not None and lies_in(self.val, folder):
-                    raise PictureError(
-                        f"data.val: {self.val} lies in {folder}, all of which is trained on; move it elsewhere"
-                    )
+            self._check_held_out(hold_out)
             # Before those too small for a crop are left out: the same are held out whatever the crops.
             pictures = PictureCache(self.train, self.cache_dir, SMALLEST if hold_out else self.crop_size)
             if hold_out:
@@ -114,6 +110,18 @@ class SRDataModule(pl.LightningDataModule):
             self.val_pictures = PictureCache(self.val, self.cache_dir, SMALLEST)
         elif stage != "fit" and not hold_out:
             raise PictureError("data.val: no folder of held-out pictures given")
+
+    def _check_held_out(self, hold_out: int) -> None:
+        """Nothing held out shall lie where it is trained on, neither in ``train`` nor in ``also``."""
+        for folder in (self.train, *self.also):
+            if self.val is not None and lies_in(self.val, folder):
+                raise PictureError(f"data.val: {self.val} lies in {folder}, all of which is trained on; move it elsewhere")
+        held_out = self.train if hold_out else self.val
+        for folder in self.also:
+            if held_out is not None and (
+                same_place(folder, held_out) or lies_in(folder, held_out) or lies_in(held_out, folder)
+            ):
+                raise PictureError(f"data.also: {folder} shares pictures with {held_out}, of which some are held out")
 
     def train_dataloader(self) -> DataLoader:
         kind = Places if self.on_device else Crops

@@ -52,16 +52,16 @@ def see_through(model, kernel=None, noise_level: float = 0.0, ridge: float | Non
         operator = Downsampler(kernel, model.scale, ridge)
     except ValueError as error:
         raise UserError(one_line(error)) from None
-    consistency, generator, config = model.consistency, model.inference_generator, model.config
+    # What was only made for another kernel is left for what it was made of.
     original = model.origin[0] if model.origin else model
-    if (kernel, ridge) != (model.downsampler.kernel, model.downsampler.ridge):
-        if model.origin and isinstance(generator, Projected):  # for another kernel already
-            generator, consistency = generator.generator, generator.consistency
-        elif model.origin and any(isinstance(part, Projected) for part in generator.modules()):
+    source = original if isinstance(model.inference_generator, Projected) else model
+    consistency, generator, config = source.consistency, source.inference_generator, source.config
+    if (kernel, ridge) != (source.downsampler.kernel, source.downsampler.ridge):
+        if source is model and model.origin and any(isinstance(part, Projected) for part in model.modules()):
             raise UserError(
                 "see_through: this model was made for another kernel already; start from the one that it was made of"
             )
-        config = for_kernel(original, kernel, ridge) if original.consistency.discards else None
+        config = for_kernel(source, kernel, ridge) if source.consistency.discards else None
         consistency, generator = Affine(operator), Projected(generator, consistency)
     if noise_level:
         consistency, generator, config = Approximate(consistency, noise_level), Denoised(generator, noise_level), None
@@ -80,7 +80,8 @@ def for_kernel(model, kernel, ridge: float) -> dict | None:
     if model.consistency.discards:
         generator = {"name": "projected", "kernel": before, "ridge": ridge_before, "generator": config["generator"]}
         return {**config, "generator": generator}
-    return {**config, "consistency": {"base": before, "base_ridge": ridge_before, **config["consistency"]}}
+    base = {} if "base" in config["consistency"] else {"base": before, "base_ridge": ridge_before}
+    return {**config, "consistency": {**base, **config["consistency"]}}
 
 
 def read_kernel(kernel, scale: int):
@@ -100,7 +101,7 @@ def read_kernel(kernel, scale: int):
     weights = weights.mean(-1) if weights.ndim == 3 else weights
     if max(weights.shape) > MAX_KERNEL or not weights.sum():
         raise UserError(
-            f"{kernel}: not a kernel; expected a grey picture of at most {MAX_KERNEL}×{MAX_KERNEL} pixels, brighter where it "
+            f"kernel: {kernel} is none; expected a grey picture of at most {MAX_KERNEL}×{MAX_KERNEL} pixels, brighter where it "
             "weighs more"
         )
     return (weights / weights.sum()).tolist()

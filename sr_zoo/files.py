@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["clear_stale", "exchange", "expanded", "lies_in", "whole", "whole_folder"]
+__all__ = ["clear_stale", "exchange", "expanded", "lies_in", "same_place", "whole", "whole_folder"]
 
 # Seconds after which what a writer left unfinished is taken for abandoned; nobody writes so long without a byte.
 ABANDONED = 3600
@@ -24,6 +24,11 @@ def expanded(path: str | Path) -> Path:
 def lies_in(path: str | Path, folder: str | Path) -> bool:
     """Whether ``path`` is a folder somewhere below ``folder``, links resolved; not ``folder`` itself."""
     return expanded(folder).resolve() in expanded(path).resolve().parents
+
+
+def same_place(path: str | Path, other: str | Path) -> bool:
+    """Whether both are one place, links resolved."""
+    return expanded(path).resolve() == expanded(other).resolve()
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def model_names(sources: list[str | Path]) -> list[str]:
 
 def _last_part(source: str | Path) -> str:
     folder = expanded(source)
-    return Path(os.path.abspath(folder) if folder.is_dir() else source).name
+    return Path(os.path.abspath(folder) if folder.is_dir() else source).name or str(source)
 
 
 def _shipped() -> dict[str, Path]:

@@ -64,7 +64,7 @@ class SuperResolver(Trained):
     def __init__(
         self,
         scale: int = 4,
-        kernel: str | list[list[float]] = "bicubic",
+        kernel: str | list = "bicubic",  # no deeper, as whoever parses recipes would look at each number
         ridge: float = 0.0,
         generator: str | dict = "residual",
         consistency: dict | None = None,

@@ -21,6 +21,7 @@ __all__ = ["Downsampler", "IllConditionedKernel", "full_products", "make_kernel"
 
 # A⁺ amplifies noise in the LR picture by up to the square root of the condition number: beyond a hundredfold, the
 # rounding of an 8-bit picture alone would drown the result.
+MOST_TAPS = 512  # of a kernel's side: what a config from elsewhere may ask for, and far wider than any blur
 MAX_CONDITION = 1e4
 # Absolute sum of what is cut off the tail of g⁻¹; it bounds the error of A A⁺ x for x in [0, 1].
 TAIL = {torch.float32: 1e-8, torch.float64: 1e-14}
@@ -66,7 +67,7 @@ class Downsampler:
         self._filter = _bands.SeparableFilter(rows, columns, scale, PERIOD_1D, plane) if products else plane
         if not self.condition < MAX_CONDITION:
             raise IllConditionedKernel(
-                f"kernel {_name(kernel)} at scale {scale}: the condition number of A Aᵀ is {self.condition:.3g} (at most "
+                f"kernel {named(kernel)} at scale {scale}: the condition number of A Aᵀ is {self.condition:.3g} (at most "
                 f"{MAX_CONDITION:.0e}); {_off_centre(taps)}give a ridge, e.g. ridge=1e-3, for the regularised A⁺ = "
                 "Aᵀ (A Aᵀ + εI)⁻¹"
             )
@@ -126,7 +127,7 @@ class Downsampler:
             return self.pinv(x - self.A(y), onto=y)
 
     def __repr__(self) -> str:
-        return f"Downsampler({_name(self.kernel)}, scale={self.scale}, ridge={self.ridge:g}, condition={self.condition:.3g})"
+        return f"Downsampler({named(self.kernel)}, scale={self.scale}, ridge={self.ridge:g}, condition={self.condition:.3g})"
 
 
 class IllConditionedKernel(ValueError):
@@ -153,6 +154,8 @@ def make_kernel(kernel, scale: int) -> Tensor:
         taps = torch.as_tensor(kernel, dtype=torch.float64)
         if taps.ndim != 2 or not taps.numel() or not torch.isfinite(taps).all() or not taps.sum() > 0:
             raise ValueError("kernel: a measured kernel must be a 2-D array of finite numbers with a positive sum")
+        if max(taps.shape) > MOST_TAPS:
+            raise ValueError(f"kernel: a measured kernel of {max(taps.shape)} pixels a side, at most {MOST_TAPS} are taken")
         odd = [(size - scale) % 2 for size in taps.shape]
         taps = F.pad(taps, (0, odd[1], 0, odd[0]))
     return taps / taps.sum()
@@ -168,7 +171,7 @@ def _bicubic(scale: int) -> Tensor:
 
 def _gaussian(scale: int, sigma: float, size: float | None = None) -> Tensor:
     size = 2 * math.ceil(4 * sigma) + 1 if size is None else size
-    if not 0 < sigma < 1e3 or size != int(size) or not 1 <= size < 1e4:
+    if not 0 < sigma < 1e3 or size != int(size) or not 1 <= size <= MOST_TAPS:
         raise ValueError
     size = int(size) + (int(size) - scale) % 2
     return torch.exp(-0.5 * (_positions(size) / sigma) ** 2)
@@ -193,8 +196,9 @@ def _positions(size: int) -> Tensor:
     return torch.arange(size, dtype=torch.float64) - (size - 1) / 2
 
 
-def _name(kernel) -> str:
-    return repr(kernel) if isinstance(kernel, str) else "measured " + "×".join(map(str, torch.as_tensor(kernel).shape))
+def named(kernel) -> str:
+    """A kernel in a word or two, whatever its size."""
+    return kernel if isinstance(kernel, str) else "measured " + "×".join(map(str, torch.as_tensor(kernel).shape))
 
 
 def _exact_arithmetic(x: Tensor):

@@ -7,7 +7,7 @@ import yaml
 
 from sr_zoo.degradation import for_kernel, read_kernel
 from sr_zoo.errors import UserError, one_line
-from sr_zoo.files import expanded, lies_in
+from sr_zoo.files import expanded, lies_in, same_place
 from sr_zoo.hub import checkpoint_folder
 from sr_zoo.operators import Downsampler
 from sr_zoo.picture import find_pictures, picture_size
@@ -122,7 +122,7 @@ def with_callbacks(recipe: dict, work: Path, name: str, logger: str, run: str, b
 def _crop_size(photos, val, wanted: int | None, scale: int, report) -> tuple[int, int]:
     """Side of a crop that nine of ten pictures are large enough for, at most what is usual; and how many pictures are."""
     least = -(-max(32, 4 * scale) // scale) * scale
-    if val is not None and expanded(val).resolve() == expanded(photos).resolve():
+    if val is not None and same_place(val, photos):
         raise UserError(f"val: {val} is what it shall learn from; give other pictures, or leave it out to hold some out")
     if val is not None and lies_in(val, photos):
         raise UserError(f"val: {val} lies in {photos}, all of which it shall learn from; move it elsewhere")

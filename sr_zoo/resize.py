@@ -46,10 +46,14 @@ def plan_outscale(
     if outscale is not None:
         if not 0 < outscale < math.inf:
             raise UserError(f"outscale: {outscale:g} is not a factor above 0")
+        if outscale > MAX_SIDE:
+            raise UserError(f"outscale: {outscale:g} is more than {MAX_SIDE:,}; give less")
         factor = outscale
         wanted = width * outscale, height * outscale
     else:
         across, down = _sides(size)
+        if max(across or 0, down or 0) > MAX_SIDE:
+            raise UserError(f"size: {size!r} is more than {MAX_SIDE:,} pixels a side; give less")
         factor = max((across or 0) / width, (down or 0) / height)
         wanted = across or width * factor, down or height * factor
     sides = tuple(max(1, math.floor(side + 0.5)) if side <= MAX_SIDE else side for side in wanted)

@@ -230,13 +230,13 @@ def test_pictures_below_those_to_learn_from_are_not_held_out(folder, tmp_path):
 def test_further_folders_are_as_if_they_lay_in_the_first(folder, tmp_path):
     """Crop for crop, in whichever order their names come, cut by processors, by a worker or on the device."""
     random = np.random.default_rng(3)
-    for place in (tmp_path / "also" / "before", tmp_path / "also" / "zebra"):
+    for place in (tmp_path / "also" / "before", tmp_path / "also" / "zebra", tmp_path / "also" / "zebra-2"):
         place.mkdir(parents=True)
         for name in ("1.png", "2.png"):
             Image.fromarray(random.integers(0, 256, (70, 60, 3), dtype=np.uint8)).save(place / name)
-    also = [str(tmp_path / "also" / "zebra"), str(tmp_path / "also" / "before")]
+    also = [str(tmp_path / "also" / name) for name in ("zebra-2", "zebra", "before")]
     apart = [module(folder, tmp_path, also=also, draw="area", **o) for o in ({}, {"num_workers": 1}, {"on_device": True})]
-    for name in ("before", "zebra"):
+    for name in ("before", "zebra", "zebra-2"):
         shutil.copytree(tmp_path / "also" / name, folder / name)
     together = module(folder, tmp_path, draw="area")
     assert apart[0].train_pictures.names == together.train_pictures.names
@@ -258,6 +258,18 @@ def test_of_further_folders_none_is_held_out_and_none_holds_those_that_are(folde
     assert len(made.train_pictures) == 21 and not any(name.startswith("also") for name in made.val_pictures.names)
     with pytest.raises(PictureError, match=r"data.val: .*val lies in .*also"):
         SRDataModule(str(folder), str(tmp_path / "also" / "val"), also=[str(tmp_path / "also")]).setup("fit")
+
+
+@pytest.mark.parametrize("also", ["photos", "photos/more", "."])
+@pytest.mark.parametrize("held_out", ["val", "hold_out"])
+def test_what_is_held_out_is_in_no_further_folder(held_out, also, folder, tmp_path):
+    """The folder itself, one in it, and one around it."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere)
+    where = {"val": str(folder), "train": str(elsewhere)} if held_out == "val" else {"train": str(folder), "hold_out": 1}
+    made = SRDataModule(**where, crop_size=32, also=[str(tmp_path / also)], cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(PictureError, match="data.(also: .* shares pictures with|val: .* lies in)"):
+        made.setup("fit")
 
 
 def test_of_large_held_out_pictures_the_middle_is_shown(folder, tmp_path):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import sr_zoo
 from benchmarks.common import ROOT
 from sr_zoo import AffMSE, metrics
-from sr_zoo.degradation import denoised, read_kernel
+from sr_zoo.degradation import denoised, for_kernel, read_kernel
 from sr_zoo.engine import upscale_array
 from sr_zoo.errors import UserError
 from sr_zoo.export import export
@@ -75,6 +75,41 @@ def test_one_that_learned_for_another_kernel_is_itself_what_is_seen_through(mode
     seen = trained.see_through("gaussian:1.2")
     assert torch.allclose(seen(lr), Downsampler("gaussian:1.2", 4).project(trained(lr), lr), atol=1e-6)
     assert torch.equal(sr_zoo.load(save(seen, tmp_path / "seen"))(lr), seen(lr))
+
+
+def test_of_an_ensemble_no_config_tells(model, tmp_path):
+    """Also where the model that the ensemble is of was made of another first."""
+    seen = model.see_through("bicubic").self_ensemble().see_through("box")
+    assert seen.config is None
+    with pytest.raises(CheckpointError, match="no config can say"):
+        save(seen, tmp_path / "x")
+    back = model.see_through("box").see_through("bicubic")
+    assert back.config == model.config and back.inference_generator is model.inference_generator
+    noisy = model.see_through("box").self_ensemble().see_through(noise_level=4)
+    assert not noisy.exact
+
+
+def test_what_a_free_one_adds_to_stays_what_it_was():
+    spec = {"name": "residual", "width": 16, "depth": 1}
+    model = sr_zoo.MSE(kernel="gaussian:1.2", ridge=0.01, generator=spec)
+    first = for_kernel(model, "box", 0.0)
+    assert first["consistency"] == {"name": "free", "base": "gaussian:1.2", "base_ridge": 0.01} and first["kernel"] == "box"
+    told = sr_zoo.MSE(kernel="bicubic", ridge=0.01, generator=spec, consistency={"base": "box"})
+    assert for_kernel(told, "gaussian:1.2", 0.0)["consistency"] == {"name": "free", "base": "box"}
+
+
+def test_kernels_of_configs_take_a_line_a_row_and_are_loaded_again(model, tmp_path):
+    twin = model.see_through(SPOT)
+    again = sr_zoo.load(save(twin, tmp_path / "x"))
+    assert again.config == twin.config
+    text = (tmp_path / "x" / "config.json").read_text()
+    assert all(f"    {row}" in text.replace(",\n", "\n").splitlines() for row in twin.config["kernel"])
+    # As wide as kernels are drawn, with digits that no rounding shortens, again and again.
+    line = np.exp(-0.5 * ((np.arange(128) - 63.5) / 2) ** 2)
+    for step in range(4):
+        wide = (np.outer(line, line) * (1 + step / 1000)).tolist()
+        twin = sr_zoo.load(save(twin.see_through(wide, ridge=0.01 + step / 1000), tmp_path / f"{step}"))
+    assert (tmp_path / "3" / "config.json").stat().st_size > 1 << 20
 
 
 def test_a_network_that_folds_is_saved_folded_within(tmp_path, picture):
@@ -179,7 +214,7 @@ def test_what_makes_no_sense_is_one_line(model, tmp_path):
     for arguments, message in (
         ({"kernel": "cubic"}, "'cubic' is not 'bicubic'.*nor a picture file"),
         ({"kernel": tmp_path / "none.png"}, "none.png' is not"),
-        ({"kernel": tmp_path / "dark.png"}, "dark.png: not a kernel"),
+        ({"kernel": tmp_path / "dark.png"}, "dark.png is none; expected"),
         ({"kernel": [[0.0]]}, "kernel: a measured kernel"),
         ({"kernel": "gaussian:6"}, "ridge=1e-3"),
         ({"noise_level": -1}, "noise_level: -1"),

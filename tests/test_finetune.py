@@ -223,7 +223,7 @@ def failing(checkpoint, folder, tmp_path):
         ({**base, "--crop-size": 96}, "photos: 0 of 3 pictures with 96 pixels"),
         ({**base, "--kernel": "cubic"}, "sr-zoo: --kernel: 'cubic' is not 'bicubic'"),
         ({**base, "--kernel": "gaussian:3"}, "ridge=1e-3"),
-        ({**base, "--kernel": tmp_path / "dark.png"}, "dark.png: not a kernel"),
+        ({**base, "--kernel": tmp_path / "dark.png"}, "dark.png is none; expected"),
         ({**base, "--learning-rate": 0}, "sr-zoo: --learning-rate: 0.0 is not above 0"),
         ({**base, "--seed": -1}, "sr-zoo: --seed: -1 is not between"),
         ({**base, "-o": checkpoint}, "holds the model to start from"),

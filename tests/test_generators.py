@@ -64,6 +64,34 @@ def test_what_is_around_a_network_starts_within():
         start_from(plain.generator, one.generator)
 
 
+def test_what_was_learned_behind_another_projection_is_no_start():
+    spec = {"name": "residual", "width": 16, "depth": 1}
+    box, gaussian, ridge = (
+        GENERATORS.build({"name": "projected", **o, "generator": spec}, 2)
+        for o in ({"kernel": "box"}, {"kernel": "gaussian:1.2"}, {"kernel": "box", "ridge": 0.1})
+    )
+    for other in (gaussian, ridge):
+        with pytest.raises(ValueError, match="behind the projection of another kernel .box, ridge 0"):
+            start_from(other, box)
+
+
+def test_what_is_around_a_network_by_default_and_with_noise(tmp_path):
+    for spec in ("projected", {"name": "projected", "kernel": "box"}, {"name": "projected", "generator": "reparameterised"}):
+        made = AffMSE(generator=spec, noise_channels=2).eval()
+        assert made.noise_channels == 2 and made.generator.generator.noise_channels == 2
+        again, lr = load(save(made, tmp_path / "x")), torch.rand(1, 3, 6, 6)
+        assert torch.allclose(again(lr), made(lr), atol=1e-5)
+
+
+def test_as_many_around_one_another_as_are_ever_needed():
+    spec = {"name": "residual", "width": 16, "depth": 1}
+    for _ in range(8):
+        spec = {"name": "projected", "kernel": "box", "generator": spec}
+    GENERATORS.build(spec, 2)
+    with pytest.raises(ValueError, match="9 around one another, at most 8"):
+        GENERATORS.build({"name": "projected", "generator": spec}, 2)
+
+
 def test_branches_start_from_the_plain_network_that_they_fold_to(tmp_path):
     torch.manual_seed(0)
     spec = {"name": "reparameterised", "width": 16, "depth": 2}

@@ -155,3 +155,9 @@ def test_a_card_says_what_its_recipe_says(tmp_path):
     card = model_card(folder, "", "mit")
     assert "muon at 0.002 constant,\nbf16-mixed, on a GPU;" in card
     assert "operator *measured 3×2*" in card and "0.25" not in card
+    around = {"name": "projected", "kernel": [[0.25, 0.25]] * 3, "generator": config["generator"]}
+    told = {**config, "generator": around, "consistency": {"name": "free", "base": [[0.25, 0.25]] * 5, "base_ridge": 0.1}}
+    (folder / "config.json").write_text(json.dumps(told))
+    card = model_card(folder, "", "mit")
+    assert "*projected* (kernel measured 3×2, of *residual* (width 32, depth 5); 1" in card and "0.25" not in card
+    assert "consistency *free* on A⁺ of *measured 5×2*, objective" in card

@@ -146,13 +146,14 @@ def test_what_suits_not_this_picture_or_model_is_one_line(options, message, upsc
     [
         (("--size", "0x5"), "sr-zoo: --size: '0x5' is not"),
         (("--size=100",), "sr-zoo: --size: '100' is not"),
+        (("--size", "2000000x"), "sr-zoo: --size: '2000000x' is more than"),
         (("--outscale", "-2"), "sr-zoo: --outscale: -2 is not"),
         (("--outscale", "0"), "sr-zoo: --outscale: 0 is not"),
         (("--kernel", "fog"), "sr-zoo: --kernel: 'fog' is not"),
-        (("--kernel", "gaussian:9"), "sr-zoo: --kernel 'gaussian:9'"),
+        (("--kernel", "gaussian:9"), "sr-zoo: --kernel gaussian:9 at scale 4"),
         (("--noise-level", "500"), "sr-zoo: --noise-level: 500 is not"),
         (("--ridge", "-1"), "sr-zoo: --ridge"),
-        (("--quality", "90"), "sr-zoo: --quality 90: PNG is always lossless"),
+        (("--quality", "90"), "sr-zoo: --quality 90: PNG and TIFF are always lossless"),
         (("--quality", "90", "--format", "tif"), "sr-zoo: --quality 90: TIFF is always lossless"),
         (("--seed", "1"), "sr-zoo: --seed: this model takes no noise"),
         (("--backend", "onnxruntime", "--precision", "bf16"), "sr-zoo: --precision bf16: onnxruntime"),
@@ -177,3 +178,22 @@ def test_a_tile_that_is_no_number_of_pixels(tile, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["upscale", "a.png", "--tile", tile])
     assert stop.value.code == 2 and "0 or more" in capsys.readouterr().err
+
+
+def test_an_abbreviated_option_is_none(capsys):
+    """Whoever reads a message finds in it the option that was given."""
+    with pytest.raises(SystemExit) as stop:
+        main(["upscale", "a.png", "--outsc", "2"])
+    assert stop.value.code == 2 and "unrecognized arguments: --outsc" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_no_kernel(upscale, tmp_path):
+    Image.new("L", (5, 5)).save(tmp_path / "dark.png")
+    code, _, err, made = upscale("--kernel", tmp_path / "dark.png")
+    assert code == 2 and err.startswith("sr-zoo: --kernel: ") and "dark.png is none; expected" in err and not made
+
+
+def test_a_folder_may_have_a_name_like_a_picture(upscale, tmp_path):
+    (tmp_path / "out.webp").mkdir()
+    code = main(["upscale", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out.webp"), "--quality", "90"])
+    assert code == 2 and not list((tmp_path / "out.webp").iterdir())

@@ -1,6 +1,7 @@
 """The command line: argument parsing only; every command calls one public function. One module for each command or two."""
 
 import argparse
+import functools
 import os
 import sys
 
@@ -31,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("sr-zoo", description="Super-resolution whose pictures downsample back to the input.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=functools.partial(argparse.ArgumentParser, allow_abbrev=False)
+    )
     for module in (upscale, benchmark, finetune, hub, export):
         module.add(commands)
     for name, text in TRAINING.items():
@@ -72,7 +75,7 @@ def _reported(run, arguments=()) -> int:
     except MemoryError as error:
         return complain(f"{error or 'not enough memory'}; cut the picture into smaller ones", 1)
     except (ValueError, OSError) as error:
-        usage = of_an_option(error, arguments) if isinstance(error, UserError) else None
+        usage = of_an_option(error, arguments) if type(error) is UserError else None  # others are of files
         return complain(usage or error, 2 if usage else 1)
     except RuntimeError as error:
         if "allocate memory" not in str(error):

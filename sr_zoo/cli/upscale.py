@@ -195,10 +195,17 @@ def _check(options) -> None:
     """Raises UsageError for what cannot work, whatever the model and the pictures."""
     from sr_zoo.encoding import FORMATS
 
-    report, suffix = options.report, f".{options.format}" if options.format else os.path.splitext(options.output or "")[1]
-    format_ = FORMATS.get(suffix.lower() or ".png")
-    if options.quality is not None and format_ is not None and format_.lossy == "never":
-        raise UsageError(f"--quality {options.quality}: {format_.name} is always lossless; give --format webp, avif or jpg")
+    report, suffix = options.report, f".{options.format}" if options.format else ""
+    if not suffix and options.output and not os.path.isdir(options.output):
+        suffix = os.path.splitext(options.output)[1].lower()
+    lossless = [
+        f.name for s, f in FORMATS.items() if f.lossy == "never" and s in ((suffix,) if suffix else (".png", ".tif"))
+    ]
+    if options.quality is not None and lossless:
+        are = "are" if lossless[1:] else "is"
+        raise UsageError(
+            f"--quality {options.quality}: {' and '.join(lossless)} {are} always lossless; give --format webp, avif or jpg"
+        )
     if options.precision == "bf16" and options.backend == "onnxruntime":
         raise UsageError("--precision bf16: onnxruntime computes in float32; leave one of the two out")
     if report and os.path.isdir(report):

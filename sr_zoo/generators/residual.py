@@ -62,6 +62,12 @@ def start_from(generator: nn.Module, trained: nn.Module) -> None:
     inside, learned = layers(generator), layers(trained)
     if len(inside) < len(learned):
         raise ValueError("the weights to start from are of a network with a projection of its own (generator 'projected')")
+    for mine, theirs in zip(inside[-2::-1], learned[-2::-1]):
+        if mine.operator != theirs.operator:
+            raise ValueError(
+                f"the weights to start from were learned behind the projection of another kernel ({theirs.operator}, here "
+                f"{mine.operator})"
+            )
     generator, trained = inside[-1], learned[-1]
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
     if residual and generator.activation != trained.activation:
