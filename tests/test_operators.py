@@ -333,3 +333,11 @@ def test_gram_kernel_is_the_autocorrelation():
                     if 0 <= a + down * j < rows and 0 <= b + right * k < columns
                 )  # fmt: skip
                 assert abs(float(gram[m, n]) - expected) < 1e-14
+
+
+@pytest.mark.parametrize("kernel", ["gaussian:1.2:9999", "gaussian:900", torch.ones(3, 2000)])
+def test_kernels_wider_than_any_blur_are_refused(kernel):
+    """A config from elsewhere shall not ask for minutes and gigabytes."""
+    with pytest.raises(ValueError, match="kernel: .*(is not 'bicubic'|of 2000 pixels a side, at most 512)"):
+        Downsampler(kernel, 4, ridge=0.1)
+    assert Downsampler("gaussian:2:512", 4, ridge=0.1).reach > 1

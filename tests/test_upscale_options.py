@@ -197,3 +197,8 @@ def test_a_folder_may_have_a_name_like_a_picture(upscale, tmp_path):
     (tmp_path / "out.webp").mkdir()
     code = main(["upscale", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out.webp"), "--quality", "90"])
     assert code == 2 and not list((tmp_path / "out.webp").iterdir())
+
+
+def test_what_is_called_as_an_option_is_none(upscale, tmp_path):
+    code, _, err, made = upscale("--kernel", "box", model="kernel")
+    assert code == 1 and err.startswith("sr-zoo: kernel: no such model or folder") and not made
