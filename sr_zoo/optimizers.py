@@ -20,9 +20,7 @@ def make_optimizers(module: nn.Module, name: str, learning_rate: float) -> list[
         return [torch.optim.Adam(parameters, **adam)]
     if name != "muon":
         raise ValueError(f"optimizer: {name!r} is not 'adam' or 'muon'")
-    inner = [p for p in parameters if p.ndim == 4 and min(p.shape[0], p.shape[1]) >= 16]
-    if inner and inner[-1] is [p for p in parameters if p.ndim == 4][-1]:
-        inner.pop()
+    inner = [p for p in [p for p in parameters if p.ndim == 4][1:-1] if min(p.shape[0], p.shape[1]) >= 16]
     held = {id(p) for p in inner}
     rest = [p for p in parameters if id(p) not in held]
     # With nothing for one of them, the other does it all.

@@ -210,6 +210,17 @@ def test_optimizers_hold_every_parameter_once(optimizer, model):
     assert sorted(held) == sorted(id(p) for p in model.generator.parameters())
 
 
+@pytest.mark.parametrize("noise_channels", [0, 16])
+def test_muon_is_for_inner_layers_however_many_channels_the_first_has(noise_channels):
+    from sr_zoo.optimizers import Muon, make_optimizers
+
+    network = sr_zoo.AffMSE(generator={"name": "residual", "width": 16, "depth": 1}, noise_channels=noise_channels).generator
+    (muon,) = (o for o in make_optimizers(network, "muon", 1e-3) if isinstance(o, Muon))
+    held = {id(p) for group in muon.param_groups for p in group["params"]}
+    block = network.body[0]
+    assert held == {id(layer.weight) for layer in (block.first, block.second, network.join)}
+
+
 def test_muon_orthogonalises():
     """Singular values of an update are near one another, whatever those of the gradient."""
     from sr_zoo.optimizers import Muon
