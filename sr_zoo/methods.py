@@ -87,9 +87,9 @@ class SuperResolver(Trained):
         self.scale = scale
         consistency = {"name": self.parts[0], **(consistency or {})}
         objective = {"name": self.parts[1], **(objective or {})}
+        kernel = kernel.tolist() if isinstance(kernel, Tensor) else kernel
         self.downsampler = Downsampler(kernel, scale, ridge)
         made = isinstance(generator, nn.Module)
-        kernel = kernel.tolist() if isinstance(kernel, Tensor) else kernel
         if noise_channels and not made:
             generator = {
                 **({"name": generator} if isinstance(generator, str) else generator),

@@ -126,6 +126,11 @@ class Downsampler:
             y = raw.to(x.dtype, memory_format=torch.contiguous_format, copy=True)
             return self.pinv(x - self.A(y), onto=y)
 
+    def same(self, other: "Downsampler") -> bool:
+        """Whether the other one is of the same kernel, scale and ridge."""
+        mine, theirs = (k if isinstance(k, str) else torch.as_tensor(k).tolist() for k in (self.kernel, other.kernel))
+        return (mine, self.scale, self.ridge) == (theirs, other.scale, other.ridge)
+
     def __repr__(self) -> str:
         return f"Downsampler({named(self.kernel)}, scale={self.scale}, ridge={self.ridge:g}, condition={self.condition:.3g})"
 

@@ -89,6 +89,13 @@ def test_of_an_ensemble_no_config_tells(model, tmp_path):
     assert not noisy.exact
 
 
+def test_kernels_may_be_tensors(picture):
+    spot, lr = torch.tensor(SPOT), tensor(picture)
+    model = sr_zoo.AffMSE(kernel=spot, generator={"name": "residual", "width": 16, "depth": 1}).eval()
+    assert torch.allclose(model.see_through(spot)(lr), model(lr), atol=1e-6)
+    assert not torch.allclose(model.see_through(spot.T)(lr), model(lr), atol=1e-3)
+
+
 def test_what_a_free_one_adds_to_stays_what_it_was():
     spec = {"name": "residual", "width": 16, "depth": 1}
     model = sr_zoo.MSE(kernel="gaussian:1.2", ridge=0.01, generator=spec)

@@ -71,8 +71,15 @@ def test_what_was_learned_behind_another_projection_is_no_start():
         for o in ({"kernel": "box"}, {"kernel": "gaussian:1.2"}, {"kernel": "box", "ridge": 0.1})
     )
     for other in (gaussian, ridge):
-        with pytest.raises(ValueError, match="behind the projection of another kernel .box, ridge 0"):
+        with pytest.raises(
+            ValueError, match="behind the projection of another kernel: Downsampler.box, scale=2, ridge=0,.* here"
+        ):
             start_from(other, box)
+    measured = [[[0.25, 0.25], [0.25, 0.25 + more]] for more in (0.0, 0.01)]
+    one, two = (GENERATORS.build({"name": "projected", "kernel": k, "generator": spec}, 2) for k in measured)
+    start_from(two, GENERATORS.build({"name": "projected", "kernel": measured[1], "generator": spec}, 2))
+    with pytest.raises(ValueError, match="of another kernel: Downsampler.measured 2×2"):
+        start_from(two, one)
 
 
 def test_what_is_around_a_network_by_default_and_with_noise(tmp_path):

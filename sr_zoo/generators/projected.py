@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from sr_zoo.consistency import Affine, Consistency
 from sr_zoo.generators.around import Around
 from sr_zoo.generators.network import GENERATORS
-from sr_zoo.operators import Downsampler, named
+from sr_zoo.operators import Downsampler
 
 __all__ = ["Projected"]
 
@@ -25,12 +25,6 @@ class Projected(Around):
     def reach(self) -> int:
         """Found when first asked for: of a wide kernel that takes memory and time."""
         return self.consistency.radius
-
-    @property
-    def operator(self) -> str:
-        """What the projection is of, in words."""
-        downsampler = self.consistency.downsampler
-        return f"{named(downsampler.kernel)}, ridge {downsampler.ridge:g}"
 
     def forward(self, lr: Tensor, *noise: Tensor) -> Tensor:
         return self.consistency(self.generator(lr, *noise).float().contiguous(), lr)

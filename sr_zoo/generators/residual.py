@@ -63,10 +63,10 @@ def start_from(generator: nn.Module, trained: nn.Module) -> None:
     if len(inside) < len(learned):
         raise ValueError("the weights to start from are of a network with a projection of its own (generator 'projected')")
     for mine, theirs in zip(inside[-2::-1], learned[-2::-1]):
-        if mine.operator != theirs.operator:
+        if not mine.consistency.downsampler.same(theirs.consistency.downsampler):
             raise ValueError(
-                f"the weights to start from were learned behind the projection of another kernel ({theirs.operator}, here "
-                f"{mine.operator})"
+                "the weights to start from were learned behind the projection of another kernel: "
+                f"{theirs.consistency.downsampler}; here {mine.consistency.downsampler}"
             )
     generator, trained = inside[-1], learned[-1]
     residual = isinstance(generator, Residual) and isinstance(trained, Residual)
