@@ -3,7 +3,8 @@
     python -m benchmarks.pages FOLDER                  # for training, beside photos
     python -m benchmarks.pages --held-out FOLDER       # other fonts, other pages: to judge by
 
-The same pages every time: fonts are those that matplotlib and Pillow bring along, text is Python's own documentation.
+The same pages every time: fonts are those that matplotlib brings along, text is Python's own documentation; with other
+versions of these, other pages.
 """
 
 import argparse

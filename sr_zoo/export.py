@@ -47,15 +47,8 @@ def export(model, path: str | Path, opset: int = OPSET) -> Path:
         name = model.folder.name if model.folder else type(model).__name__
     try:
         with whole(path) as beside:
-            beside.write_bytes(
-                onnx_graph(
-                    _Model(model.inference_generator, model.consistency),
-                    model.noise_channels,
-                    "sr",
-                    opset,
-                    _metadata(model, name),
-                )
-            )
+            graph = _Model(model.inference_generator, model.consistency)
+            beside.write_bytes(onnx_graph(graph, model.noise_channels, "sr", opset, _metadata(model, name)))
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
     return path

@@ -10,11 +10,9 @@ import torch
 from sr_zoo import backends
 from sr_zoo.backends import BackendError, compiled_generator, onnx_generator, prepared
 from sr_zoo.generators import GENERATORS, Residual
+from tests.test_generators import NETWORKS
 
 SIZES = [(1, 1, 1), (1, 1, 50), (1, 50, 1), (2, 23, 9), (1, 40, 56)]
-
-# All but the one that is around another.
-NETWORKS = [name for name in GENERATORS if name != "projected"]
 
 
 def trained(name: str = "residual", **options):

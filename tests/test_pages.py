@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from benchmarks import pages
 
@@ -16,11 +16,15 @@ def test_the_same_every_time_and_no_two_alike():
         assert (drawn[i] != drawn[j]).mean() > 0.05
 
 
-def test_edges_are_smooth_and_there_are_many():
-    """Text is neither two-valued nor blurred: most pixels are paper or ink, and of those between there are some."""
+def test_lines_and_shapes_have_smooth_edges_too(monkeypatch):
+    """Text has them anyway. Between flat colours there are mixed ones, and yet steps from one pixel to the next."""
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *_, **__: None)
     sheet = np.asarray(pages.page(2)).astype(int)
-    values, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
-    assert counts.max() > 0.4 * sheet[..., 0].size and len(values) > 1000
+    assert np.abs(np.diff(sheet, axis=1)).max() > 200 and (np.diff(sheet, axis=1) == 0).mean() > 0.9
+    colours = {"smooth": len(np.unique(sheet.reshape(-1, 3), axis=0))}
+    monkeypatch.setattr(pages, "FINER", 1)
+    colours["flat"] = len(np.unique(np.asarray(pages.page(2)).reshape(-1, 3), axis=0))
+    assert colours["smooth"] > 5 * colours["flat"]
 
 
 def test_other_fonts_to_judge_by():

@@ -7,9 +7,7 @@ from torch.nn import functional as F
 
 from sr_zoo.generators import GENERATORS
 from sr_zoo.receptive import influence_radius, receptive_field
-
-# All but the one that is around another.
-NETWORKS = [name for name in GENERATORS if name != "projected"]
+from tests.test_generators import NETWORKS
 
 
 class Upsampler(nn.Module):
